@@ -50,6 +50,7 @@ def check_targets(config: Any, allow: Sequence[str] = ()) -> None:
 
 def build(config: Any, allow: Sequence[str] = (), **arguments: Any) -> Any:
     """Builds what a config node describes: ``_target_`` with its arguments; ``_partial_: true`` gives the recipe itself."""
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -57,4 +58,9 @@ def build(config: Any, allow: Sequence[str] = (), **arguments: Any) -> Any:
     if plain is None:
         return None
     check_targets(plain, allow)
-    return instantiate(plain, _convert_="all", **arguments)
+    try:
+        return instantiate(plain, _convert_="all", **arguments)
+    except InstantiationException as wrapped:
+        if isinstance(wrapped.__cause__, Refused):
+            raise wrapped.__cause__ from None
+        raise
