@@ -21,3 +21,11 @@ def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
 def full_precision(like: Tensor) -> torch.autocast:
     """Switches autocast off: likelihood arithmetic runs in the precision of its tensors, float32 or better."""
     return torch.autocast(like.device.type, enabled=False)
+
+
+def logistic_quantile(u: Tensor) -> Tensor:
+    """log(u / (1 - u)) of a uniform draw in [0, 1): a standard logistic draw.
+
+    A zero, one draw in 2^24 in float32, counts as half of the smallest step above it, so that no draw is infinite.
+    """
+    return u.clamp(min=torch.finfo(u.dtype).eps / 4).log() - torch.log1p(-u)
