@@ -1,0 +1,17 @@
+"""RunLogger: a Lightning logger of one run folder, with an end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class RunLogger:
+    """What a run tells its loggers besides Lightning's ``log_hyperparams`` and ``log_metrics``."""
+
+    def log_picture(self, name: str, path: Path, step: int) -> None:
+        """A picture that lies in the run folder."""
+
+    def summarise(self, numbers: Mapping[str, float | int | str]) -> None:
+        """The run's final numbers."""
+
+    def close(self, exit_code: int) -> None:
+        """The run is over; 0 is success."""
