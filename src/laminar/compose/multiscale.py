@@ -38,7 +38,7 @@ class Multiscale(Transform):
         release: Callable[..., nn.Module] | None = None,
         top: Recipe | None = None,
     ):
-        super().__init__(space, space.reshaped(space.size).reals())
+        super().__init__(space, space.reshaped(space.size))
         self.bodies, self.releases = nn.ModuleList(), nn.ModuleList()
         self.cuts, sizes, here = [], [], space
         for level in range(levels):

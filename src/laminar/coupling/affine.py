@@ -19,10 +19,10 @@ class ScaleMap:
 
 
 class Exp(ScaleMap):
-    """scale = exp(s), in (0, inf). Free, and the first to overflow in deep flows."""
+    """scale = exp(s), in [e^-40, e^40]: free as far as float32 reaches, and the first to blow up in deep flows."""
 
     def __call__(self, s: Tensor, shared: Tensor) -> Tensor:
-        return s
+        return s.clamp(-40.0, 40.0)
 
 
 class Bounded(ScaleMap):

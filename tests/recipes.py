@@ -1,0 +1,193 @@
+"""Named recipes: every transform in every shape that it serves. The laws of test_transforms run over each of them."""
+
+from functools import partial
+
+import torch
+from laminar.coupling.mixture_logistic import MixtureLogistic
+from laminar.mix.householder import Householder
+from torch import nn
+
+from laminar.compose.chain import Chain
+from laminar.compose.inverse import Inverse
+from laminar.compose.multiscale import Multiscale
+from laminar.coupling.additive import Additive
+from laminar.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
+from laminar.coupling.piecewise_linear import PiecewiseLinear
+from laminar.coupling.piecewise_quadratic import PiecewiseQuadratic
+from laminar.coupling.rational_quadratic import RationalQuadratic
+from laminar.coupling.scale import Scale
+from laminar.dequantization.none import Reals
+from laminar.layer.coupling import Coupling
+from laminar.layer.elementwise import Elementwise
+from laminar.layer.step import Step
+from laminar.mask.channel import Channel
+from laminar.mask.checkerboard import Checkerboard
+from laminar.mask.columns import Columns
+from laminar.mask.halves import Halves
+from laminar.mask.parity import Parity
+from laminar.mask.planes import Planes
+from laminar.mask.scheme import Scheme
+from laminar.mix.conv1x1 import Conv1x1
+from laminar.mix.permute import Permute
+from laminar.mix.plu import PLU
+from laminar.net.convnet import ConvNet
+from laminar.net.mlp import MLP
+from laminar.norm.actnorm import ActNorm
+from laminar.norm.batchnorm import BatchNorm
+from laminar.preprocessing.affine import Affine as AffinePreprocessing
+from laminar.preprocessing.logit import Logit
+from laminar.preprocessing.none import Identity
+from laminar.reshape.flatten import Flatten
+from laminar.reshape.squeeze import Squeeze
+from laminar.reshape.unsqueeze import Unsqueeze
+from laminar.space import Space
+
+VECTOR = Space((6,))
+ODD = Space((5,))
+IMAGE = Space((2, 4, 4))
+GREY = Space((1, 4, 4))
+PIXELS = Space((1, 4, 4), upper=16.0)
+LABELLED = Space((4, 2, 2), context={"label": (3,)})
+
+mlp = partial(MLP, width=16, depth=1)
+conv = partial(ConvNet, width=8, depth=1)
+affine = partial(Affine, Bounded())
+
+LAWS = {
+    "additive": Additive,
+    "affine_bounded": affine,
+    "affine_exp": partial(Affine, Exp()),
+    "affine_tanh": partial(Affine, Tanh()),
+    "affine_sigmoid": partial(Affine, Sigmoid()),
+    "scale": Scale,
+    "mixture_logistic": partial(MixtureLogistic, components=3),
+    "piecewise_linear": partial(PiecewiseLinear, bins=5),
+    "piecewise_quadratic": partial(PiecewiseQuadratic, bins=5),
+    "rational_quadratic": partial(RationalQuadratic, bins=5),
+}
+
+MASKS = {
+    "parity": (partial(Parity), VECTOR),
+    "parity_odd": (partial(Parity), ODD),
+    "halves": (partial(Halves), VECTOR),
+    "halves_odd": (partial(Halves), ODD),
+    "channel": (partial(Channel), IMAGE),
+    "channel_odd": (partial(Channel), Space((3, 2, 2))),
+    "checkerboard": (partial(Checkerboard), GREY),
+    "checkerboard_full": (partial(Checkerboard, full=True), IMAGE),
+    "columns": (partial(Columns), IMAGE),
+    "rows": (partial(Columns, axis="rows"), IMAGE),
+    "planes_rows": (partial(Planes, axis="rows"), GREY),
+    "planes_columns": (partial(Planes, axis="columns"), GREY),
+}
+
+
+def coupling(law=affine, net=conv):
+    return partial(Coupling, law=law, net=net)
+
+
+def step(law=affine, net=conv, **options):
+    return partial(Step, layer=coupling(law, net), **options)
+
+
+REALNVP = Scheme(
+    every=[
+        [partial(Checkerboard, full=True), 3],
+        Squeeze,
+        [partial(Channel), 3],
+        Unsqueeze,
+        partial(Squeeze, order="diagonal"),
+    ],
+    last=[[partial(Checkerboard), 2]],
+)
+GLOW = Scheme(every=[Squeeze, [partial(Channel), 2]])
+
+TRANSFORMS = {
+    "reals": (Reals, VECTOR),
+    "identity": (Identity, VECTOR),
+    "affine_preprocessing": (partial(AffinePreprocessing, low=-1.0, high=1.0), PIXELS),
+    "logit": (Logit, PIXELS),
+    "logit_no_margin": (partial(Logit, alpha=0.0), PIXELS),
+    "flatten": (Flatten, IMAGE),
+    "squeeze": (Squeeze, IMAGE),
+    "squeeze_diagonal": (partial(Squeeze, order="diagonal"), IMAGE),
+    "patches": (partial(Squeeze, factor=4), GREY),
+    "unsqueeze": (Unsqueeze, Space((8, 2, 2))),
+    "permute_vector": (Permute, VECTOR),
+    "reverse_image": (partial(Permute, order="reverse"), IMAGE),
+    "conv1x1": (Conv1x1, Space((4, 2, 2))),
+    "conv1x1_near_identity": (partial(Conv1x1, near_identity=0.1), Space((4, 2, 2))),
+    "linear_dense": (Conv1x1, VECTOR),
+    "plu_image": (PLU, Space((4, 2, 2))),
+    "plu_vector": (partial(PLU, identity=True), VECTOR),
+    "householder_image": (Householder, Space((4, 2, 2))),
+    "householder_vector": (Householder, VECTOR),
+    "actnorm_channel": (ActNorm, IMAGE),
+    "actnorm_element": (partial(ActNorm, per="element"), IMAGE),
+    "actnorm_vector": (ActNorm, VECTOR),
+    "batchnorm": (BatchNorm, IMAGE),
+    "batchnorm_affine": (partial(BatchNorm, affine=True), VECTOR),
+    "elementwise": (partial(Elementwise, law=affine), IMAGE),
+    "elementwise_channel": (partial(Elementwise, law=affine, per="channel"), IMAGE),
+    "elementwise_conditional": (partial(Elementwise, law=affine, per="channel", conditional=True), LABELLED),
+    "step_whole": (step(before=[ActNorm, Conv1x1], after=[Permute], mask=partial(Channel)), Space((4, 2, 2))),
+    "step_halves": (
+        step(where="halves", before=[partial(ActNorm, per="element"), Conv1x1], mask=partial(Columns)),
+        IMAGE,
+    ),
+    "step_moved": (step(where="moved", after=[BatchNorm], mask=partial(Checkerboard, full=True)), GREY),
+    "step_conditional": (step(mask=partial(Channel)), LABELLED),
+    "chain": (partial(Chain, parts=[Squeeze, ActNorm, Conv1x1, Flatten, partial(step(net=mlp), mask=Parity)]), IMAGE),
+    "chain_empty": (partial(Chain, parts=[]), VECTOR),
+    "inverse": (partial(Inverse, transform=partial(step(net=mlp), mask=Parity)), VECTOR),
+    "multiscale_flat": (partial(Multiscale, scheme=Scheme([[partial(Checkerboard), 2]]), step=step()), GREY),
+    "multiscale_realnvp": (
+        partial(Multiscale, levels=2, scheme=REALNVP, step=step(where="moved", after=[BatchNorm])),
+        GREY,
+    ),
+    "multiscale_glow": (
+        partial(
+            Multiscale,
+            levels=2,
+            scheme=GLOW,
+            step=step(before=[ActNorm, PLU]),
+            release=coupling(partial(Affine, Exp())),
+            top=partial(Elementwise, law=partial(Affine, Exp()), per="channel", conditional=True),
+        ),
+        Space((1, 4, 4), context={"label": (3,)}),
+    ),
+}
+TRANSFORMS |= {f"coupling_{name}": (partial(step(law, mlp), mask=partial(Parity)), VECTOR) for name, law in LAWS.items()}
+TRANSFORMS |= {
+    f"mask_{name}": (partial(step(net=mlp if space.is_vector else conv), mask=mask), space)
+    for name, (mask, space) in MASKS.items()
+}
+
+
+def disturb(module: nn.Module, scale: float = 0.3) -> nn.Module:
+    """Moves every parameter off its start by ``scale`` * N(0, 1) / sqrt(fan-in), so that nothing is zero by construction."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.dtype)
+            parameter.add_(scale * noise / fan_in**0.5)
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(generator=generator)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 2.0, generator=generator)
+    return module
+
+
+def batch(space: Space, n: int = 5, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Seeded events of a space, inside its range if it has one."""
+    generator = torch.Generator().manual_seed(3)
+    if space.upper is not None:
+        return torch.rand(n, *space.event, generator=generator, dtype=torch.float64).mul(space.upper).to(dtype)
+    return torch.randn(n, *space.event, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def context_of(space: Space, n: int = 5, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor] | None:
+    generator = torch.Generator().manual_seed(5)
+    return {k: torch.randn(n, *v, generator=generator).to(dtype) for k, v in space.context.items()} or None
