@@ -1,0 +1,49 @@
+"""Signals: Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and leave."""
+
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from laminar.ddp import agree
+
+
+class Signals(Callback):
+    """The first signal in training ends the run after the current optimizer step (and the validation due with it), saved
+    in ``last.ckpt``, with exit status 128 + signal. A second one leaves at once, with the previous ``last.ckpt``.
+
+    Ranks agree every ``agree_every`` steps, so that all stop at the same one.
+    """
+
+    def __init__(self, agree_every: int = 10):
+        self.agree_every = agree_every
+        self.received = self.agreed = 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.received = self.agreed = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self.receive)  # Lightning puts the handlers of before back when the fit ends
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(128 + number)
+        self.received = number
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.world_size == 1 or trainer.global_step % self.agree_every == 0:
+            self.agreed = agree(trainer, self.received)
+        if self.agreed:
+            trainer.checkpoint_callback.requested = True
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.leave()  # the step before is saved, and so is the validation due with it
+
+    def on_train_end(self, *args: Any) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        if self.agreed:
+            raise SystemExit(128 + self.agreed)

@@ -1,0 +1,73 @@
+"""How a command begins and ends: help, the composed config, one sentence for what cannot be, an honest exit status."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from laminar.refused import Refused
+
+_PACKAGED = Path(__file__).parent / "conf"
+CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def enter(name: str, task: Callable[[Any], Any], about: str) -> None:
+    """Composes ``conf/<name>.yaml`` with the command line and calls ``task(config)``; ``--help`` prints ``about``.
+
+    ``group=null`` means none of a group, which Hydra spells ``~group``.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(about.strip(), _groups(), _FLAGS, sep="\n\n")
+        return
+    import hydra
+
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    sys.argv[1:] = [f"~{word[:-5]}" if word.endswith("=null") and word[:-5] in groups else word for word in sys.argv[1:]]
+    with sentences():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Inside, a refusal (ours, Hydra's, the file system's) is one line on stderr and exit status 2, without a traceback.
+
+    ``HYDRA_FULL_ERROR=1`` shows tracebacks.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        yield
+        return
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print and exit by itself
+    try:
+        yield
+    except (Refused, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+        say(error)
+        raise SystemExit(2) from None
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+
+
+def say(error: BaseException) -> None:
+    """The error's message on one line of stderr, with its cause where it adds something."""
+    cause = error.__cause__ if not isinstance(error, Refused) else None
+    text = " ".join(f"{error} {cause or ''}".split())
+    print(f"laminar: {text}", file=sys.stderr, flush=True)
+
+
+def _groups() -> str:
+    lines = ["Groups (group=member):"]
+    for group in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
+        lines.append(f"  {group.name:16}" + " ".join(sorted(page.stem for page in group.glob("*.yaml"))))
+    return "\n".join(lines)
+
+
+_FLAGS = """Flags:
+  -m, --multirun        run every combination of comma-separated values
+  --cfg job             show the composed config and stop
+  --config-dir DIR      add a folder with pages of your own
+  HYDRA_FULL_ERROR=1    show tracebacks"""

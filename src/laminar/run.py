@@ -1,0 +1,201 @@
+"""A run, from config to numbers."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from laminar import noise
+from laminar.callbacks.nonfinite import Diverged
+from laminar.checkpoint import AtomicIO, load_flow, read
+from laminar.datamodule import FlowDataModule
+from laminar.ddp import leave_group
+from laminar.door import say
+from laminar.flow import Flow
+from laminar.folder import claim, environment, read_config, write_config, write_json
+from laminar.knobs import refuse_unread
+from laminar.loggers import open_loggers, summarise
+from laminar.module import FlowModule
+from laminar.recipe import build
+from laminar.refused import Refused
+from laminar.table import show
+from laminar.transform import initialising
+
+WORST = 1e9  # what a sweep is told of a run without a finite score
+INIT = 3  # the noise stage of initialisation, beside the module's train, val and test
+RESUMABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "test", "num_samples")
+
+
+def start(config: DictConfig) -> float:
+    """A new run in the folder that Hydra chose. Gives the number that a sweep minimises."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    refuse_unread(OmegaConf.to_container(config))
+    plain = OmegaConf.to_container(config, resolve=True)
+    claim(folder)
+    write_config(folder, plain)
+    try:
+        numbers = run(plain, folder, list(hydra.overrides.task))
+    except Diverged as error:
+        say(error)
+        if hydra.mode != RunMode.MULTIRUN:
+            raise SystemExit(1) from None
+        numbers = {}
+    return score(plain, numbers)
+
+
+def resume(folder: str | Path, overrides: Sequence[str] = ()) -> float:
+    """Goes on with a run in its folder, from its ``last.ckpt``; a longer budget is all that may change."""
+    folder = Path(folder)
+    plain = read_config(folder)
+    for word in overrides:
+        if word.split("=")[0] not in RESUMABLE:
+            raise Refused(f"{word} cannot change in the middle of a run: with resume= only {', '.join(RESUMABLE)} can")
+    if (folder / "metrics.json").exists() and not overrides:
+        raise Refused(f"{folder} is finished: to train it for longer, add trainer.max_steps= or trainer.max_epochs=")
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        raise Refused(f"{folder} has no checkpoints/last.ckpt to go on from: start the run anew")
+    plain = OmegaConf.to_container(OmegaConf.merge(plain, OmegaConf.from_dotlist(list(overrides))))
+    write_config(folder, plain)
+    try:
+        return score(plain, run(plain, folder, list(overrides)))
+    except Diverged as error:
+        say(error)
+        raise SystemExit(1) from None
+
+
+def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The steps of one run, taken by every rank. A folder that holds ``last.ckpt`` goes on from it.
+
+    Returns the final numbers, which ``metrics.json`` holds too.
+    """
+    began = monotonic()
+    write_log(folder)
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    allow = config["allow"]
+    data = FlowDataModule(build(config["data"], allow), build(config["dequantization"], allow), config["seed"])
+    flow = build(config["flow"], allow)(data.space)
+    module = build_module(config, flow)
+    if rank_zero_only.rank == 0:
+        write_json(folder / "environment.json", environment(config["seed"], list(overrides), data.split_record()))
+    with open_loggers(config, folder) as loggers:
+        trainer = build_trainer(config, folder, loggers)
+        try:
+            if config["train"]:
+                fit(trainer, module, data, config, folder)
+            numbers = evaluate(trainer, module, data, config, folder)
+        finally:
+            leave_group()
+        if trainer.is_global_zero:
+            numbers["seconds"] = round(monotonic() - began, 1)
+            write_json(folder / "metrics.json", numbers)
+            summarise(loggers, numbers)
+            show(numbers, {}, folder)
+    return numbers
+
+
+def build_module(config: dict[str, Any], flow: Flow) -> FlowModule:
+    """The flow with all that trains it."""
+    allow = config["allow"]
+    schedule = build(config["scheduler"], allow)
+    return FlowModule(
+        flow,
+        objective=build(config["objective"], allow),
+        optimizer=build(config["optimizer"], allow),
+        scheduler=schedule["recipe"],
+        interval=schedule["interval"],
+        num_samples=config["num_samples"],
+        seed=config["seed"],
+        config=config,
+    )
+
+
+def build_trainer(config: dict[str, Any], folder: Path, loggers: list) -> pl.Trainer:
+    callbacks = build(config["callbacks"], config["allow"]) or {}
+    return build(
+        config["trainer"],
+        config["allow"],
+        callbacks=[callback for callback in callbacks.values() if callback is not None],
+        logger=loggers,
+        plugins=[AtomicIO()],
+        default_root_dir=str(folder),
+    )
+
+
+def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: dict[str, Any], folder: Path) -> None:
+    """Trains, from ``last.ckpt`` if there is one, else from ``ckpt_path``, else from the data-dependent start."""
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoint = last if last.exists() else config["ckpt_path"]
+    if checkpoint is None:
+        initialise(module.flow, data, config["seed"])
+    else:
+        load_flow(module.flow, read(checkpoint), checkpoint)
+    if config["compile"]:
+        module.flow.transform.compile()
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:
+    """Shows the flow one batch, which depends on the seed alone: every rank starts from the same weights."""
+    x, label, index, _ = data.first_batch()
+    with initialising(), noise.source(noise.mix(seed, INIT, 0, index.numpy())):
+        flow.log_prob(x, None if flow.context is None else {"label": label})
+
+
+def evaluate(
+    trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Validates and tests the best weights (those at the end, where nothing was validated)."""
+    best = folder / "checkpoints" / "best.ckpt"
+    checkpoint = best if best.exists() else None if config["train"] else config["ckpt_path"]
+    if checkpoint is not None:
+        load_flow(module.flow, read(checkpoint), checkpoint)
+    numbers: dict[str, Any] = {}
+    if config["test"]:
+        for loop in (trainer.validate, trainer.test):
+            numbers |= loop(module, datamodule=data, verbose=False)[0]
+    return {
+        **numbers,
+        "grade": module.flow.grade,
+        "num_samples": config["num_samples"],
+        "parameters": sum(parameter.numel() for parameter in module.flow.parameters()),
+        "steps": trainer.global_step,
+    }
+
+
+def baselines_of(data: FlowDataModule) -> dict[str, tuple[float, float]]:
+    """Scores of models without a net on the same split, where the data are small enough to fit them in seconds."""
+    if data.levels is None or data.space.size > 100:
+        return {}
+    from laminar.baselines import baselines
+
+    return baselines(data.splits, data.levels, data.seed)
+
+
+def write_log(folder: Path) -> None:
+    """Sends the process's log to ``train.log``; the terminal keeps the table and the sentences."""
+    handler = logging.FileHandler(folder / "train.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+def score(config: dict[str, Any], numbers: dict[str, Any]) -> float:
+    """The number under ``optimized_metric`` (by default validation's), finite whatever happened."""
+    names = [config["optimized_metric"]] if config["optimized_metric"] else ["val/bpd", "val/nll"]
+    found = [numbers[name] for name in names if name in numbers]
+    if numbers and config["optimized_metric"] and not found:
+        raise Refused(f"optimized_metric={names[0]} is not among the run's numbers: {', '.join(numbers)}")
+    return found[0] if found and math.isfinite(found[0]) else WORST
