@@ -1,0 +1,56 @@
+"""Densities of the plane: the data, the model's density on a grid, and samples."""
+
+from math import exp
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from laminar.flow import Flow
+from laminar.pictures.draws import context_of, device_of, draw, keyed, some_labels
+from laminar.pictures.figure import BLUE, ORANGE, SEA, colour_map, figure
+
+MARGIN = 0.15  # of the data's extent, on each side
+
+
+@torch.no_grad()
+def density_on_grid(
+    flow: Flow, low: Tensor, high: Tensor, resolution: int = 200, label: int | None = None, chunk: int = 4096
+) -> tuple[Tensor, float]:
+    """log p at the centres of ``resolution``² cells between two corners, ``(rows of y, columns of x)``; and their mass.
+
+    The mass is the integral of p over the rectangle by the midpoint rule: 1 for a normalised model that lies inside.
+    """
+    x, y = (a + (b - a) * (torch.arange(resolution) + 0.5) / resolution for a, b in zip(low, high, strict=True))
+    points = torch.cartesian_prod(y, x).flip(1).to(device_of(flow))
+    log_prob = []
+    for first in range(0, len(points), chunk):
+        part = points[first : first + chunk]
+        with keyed(len(part), first=first):
+            labels = None if label is None else torch.full((len(part),), label)
+            log_prob.append(flow.log_prob(part, context_of(flow, labels)).double().cpu())
+    log_prob = torch.cat(log_prob).view(resolution, resolution)
+    cell = ((high - low) / resolution).prod().item()
+    return log_prob, log_prob.exp().sum().item() * cell
+
+
+def densities(flow: Flow, data: Tensor, path: str | Path, n: int = 2000, label: int | None = None) -> float:
+    """Draws data, density and samples side by side into ``path``; returns the model's mass within the picture."""
+    low, high = data.min(0).values, data.max(0).values
+    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
+    log_prob, mass = density_on_grid(flow, low, high, label=label)
+    labels = some_labels(flow, n) if label is None else torch.full((n,), label)
+    extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
+    with figure(path, 3, (10.5, 3.7)) as (left, middle, right):
+        for axes, points, colour in ((left, data[:n], ORANGE), (right, draw(flow, n, labels), BLUE)):
+            axes.scatter(*points.T, s=2.5, alpha=0.55, linewidths=0, color=colour)
+        density = log_prob.exp()
+        top = torch.quantile(density, 0.999).item() or exp(log_prob.max().item())
+        middle.imshow(density, origin="lower", extent=extent, cmap=colour_map(SEA), vmin=0, vmax=top, aspect="auto")
+        left.set_title(f"data: {min(n, len(data)):,} rows")
+        middle.set_title(f"density: mass {mass:.4f} inside")
+        right.set_title(f"samples: {n:,}")
+        for axes in (left, middle, right):
+            axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], box_aspect=1)
+            axes.spines[["top", "right"]].set_visible(True)
+    return mass

@@ -1,0 +1,59 @@
+"""Figures: matplotlib without pyplot, so nothing is global, and one style."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+INK, FAINT, BLUE, ORANGE, GREEN = "#1c2026", "#787e86", "#2b6ca3", "#d9622b", "#4b8f5a"
+HEAT = ("#faf5ee", "#fbe3c0", "#f0a35e", "#c9502d", "#6d1f2e", "#2b0f1f")
+SEA = ("#ffffff", "#d5e6f0", "#86b9d6", "#3a7fb0", "#1d4a7d", "#0c2145")
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "grid.color": "#e4e6e9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
+
+
+@contextmanager
+def figure(path: str | Path, panels: int = 1, size: tuple[float, float] = (6.4, 4.0)) -> Iterator[list[Any]]:
+    """Axes of a row of panels; the picture is written to ``path`` at the end of the block. Sizes in inches, at 160 dpi."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        paper = Figure(figsize=size, dpi=160, layout="constrained")
+        paper.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        yield list(np.ravel(paper.subplots(1, panels)))
+        paper.savefig(path)
+
+
+def colours(values: np.ndarray, ramp: tuple[str, ...]) -> np.ndarray:
+    """Values in [0, 1] -> RGB uint8 along a ramp of colours, ``(...) -> (..., 3)``."""
+    stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ramp], dtype=np.float64)
+    at = np.linspace(0, 1, len(ramp))
+    return np.stack([np.interp(values, at, stops[:, i]) for i in range(3)], -1).round().astype(np.uint8)
+
+
+def colour_map(ramp: tuple[str, ...]):
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("laminar", ramp)
