@@ -1,16 +1,24 @@
 """Conditioners: what every net promises, and what each paper's net must have."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
 from laminar.net.context import ContextReader
 from laminar.net.convnet import ConvNet, _Conv
+from laminar.net.densenet import DenseNet
+from laminar.net.gated import DataInit, Features
+from laminar.net.gated_attention import GatedAttention
 from laminar.net.mlp import MLP
+from laminar.net.residual import Residual
 from laminar.net.resnet import ResNet
+from laminar.net.vit import ViT
+from laminar.recipe import build
 from laminar.refused import Refused
 from laminar.space import Space
 from laminar.transform import initialising
@@ -28,6 +36,13 @@ NETS = {
     "convnet plain": (partial(ConvNet, width=16, depth=3, actnorm=False, edges=False), IMAGE),
     "resnet": (partial(ResNet, width=8, depth=2), IMAGE),
     "resnet growing": (partial(ResNet, width=4, depth=1, reference=32), IMAGE),
+    "residual vector": (partial(Residual, width=16, batch_norm=True), VECTOR),
+    "residual image": (partial(Residual, width=16), IMAGE),
+    "gated_attention": (partial(GatedAttention, width=8, depth=2), IMAGE),
+    "gated_pointwise": (partial(GatedAttention, width=8, depth=1, attention=False), IMAGE),
+    "densenet": (partial(DenseNet, width=8, depth=2, growth=4, blocks=2), IMAGE),
+    "densenet plain": (partial(DenseNet, width=8, depth=1, growth=4, gated=False), IMAGE),
+    "vit": (partial(ViT, width=16), IMAGE),
 }
 
 
@@ -106,12 +121,42 @@ def test_bfloat16_is_near_float32(name):
     assert (rough.float() - exact).abs().max() < 0.1 * exact.abs().max()
 
 
+@pytest.mark.parametrize("name", [name for name, (recipe, _) in NETS.items() if recipe.func.rank])
 def test_refuses_the_wrong_rank(name):
     recipe, (seen, _) = NETS[name]
     wrong = Space((1, 8, 8)) if seen.is_vector else Space((6,))
     reads = "vectors" if seen.is_vector else "images"
     with pytest.raises(Refused, match=rf"net=\w+ reads {reads}, and the event here is"):
         recipe(wrong, wrong, ARITY)
+
+
+PAGES = {  # width by default, how many times that the net is wide at side 8
+    "mlp": (256, 1),
+    "mlp_nice": (1000, 1),
+    "residual": (256, 1),
+    "residual_image": (96, 1),
+    "convnet": (512, 1),
+    "convnet_plain": (512, 1),
+    "resnet": (32, 1),
+    "resnet_32": (32, 4),
+    "resnet_64": (32, 8),
+    "gated_attention": (96, 1),
+    "gated_pointwise": (96, 1),
+    "densenet": (48, 1),
+    "vit": (512, 1),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_reads_the_size_words(page):
+    node = OmegaConf.load(Path(__file__).parent.parent / "conf" / "net" / f"{page}.yaml")
+    seen, asked = VECTOR if page in ("mlp", "mlp_nice", "residual") else IMAGE
+    default, growth = PAGES[page]
+    for sizes, width in ({}, default), ({"width": 8, "depth": 1, "steps": "???"}, 8), ({"width": "???"}, default):
+        with torch.device("meta"):
+            net = build(OmegaConf.create({"size": sizes, "net": node}).net)(seen, asked, ARITY)
+        head = net.head.layer if isinstance(net.head, DataInit) else net.head
+        assert head.weight.shape[1] == width * growth
 
 
 class TestContext:
@@ -214,3 +259,102 @@ class TestResNet:
         block = 2 * (2 * 64 + 9 * 64 * 64 + 64) + 64
         skips = 9 * (64 * 64 + 2 * 64)
         assert count(net) == 8 + (9 * 8 * 64 + 2 * 64) + 8 * block + skips + 2 * 64 + 65 * 6
+
+
+class TestResidual:
+    def test_rqnsf_has_the_published_size(self):
+        """11.8M on CIFAR-10: 3 levels of 7 steps (actnorm, 1x1 convolution, spline of 4 bins) and one 1x1 convolution more."""
+        total = 0
+        with torch.device("meta"):
+            for channels, side in (12, 16), (48, 8), (192, 4):
+                half = Space((channels // 2, side, side))
+                total += 7 * (count(Residual(half, half, 11, width=96, depth=3, batch_norm=True)) + 2 * channels)
+                total += 8 * channels**2
+        assert abs(total - 11.8e6) < 0.05e6
+
+
+class TestGatedAttention:
+    SEEN = {(3, 32, 16): 4, (6, 16, 16): 2, (12, 16, 8): 3}  # Flow++ on CIFAR-10: what its couplings see, and how often
+
+    def couplings(self, components: int, **options) -> int:
+        """Both halves have a norm for each element and a 1x1 convolution."""
+        total = 0
+        with torch.device("meta"):
+            for event, times in self.SEEN.items():
+                half = Space(event)
+                total += times * count(GatedAttention(half, half, 2 + 3 * components, **options))
+                total += times * (4 * half.size + 2 * event[0] ** 2)
+        return total
+
+    def dequantizer(self, components: int, width: int) -> int:
+        with torch.device("meta"):
+            features = Features((3, 32, 32))
+            half = Space((3, 32, 16), context={"image": features.event})
+            net = GatedAttention(half, half, 2 + 3 * components, width=width, depth=2)
+            return count(features) + 4 * (count(net) + 4 * half.size + 2 * 9)
+
+    def test_net_of_one_coupling(self):
+        """By hand: positions 49,152; in 2,688; 10 blocks of 165,984 + 37,056 + 46,560 + 384; out 254,310."""
+        half = Space((3, 32, 16))
+        with torch.device("meta"):
+            assert count(GatedAttention(half, half, 98)) == 2_805_990
+
+    def test_flowpp_has_the_published_sizes(self):
+        assert self.couplings(32) + self.dequantizer(32, 96) == 31_443_440
+        assert self.couplings(32, attention=False) + self.dequantizer(32, 96) == 31_443_440
+        assert self.couplings(32, width=104) == 32_324_408
+        assert self.couplings(0, width=108) + self.dequantizer(0, 108) == 32_045_708
+
+    def test_first_batch_sets_every_layer(self):
+        torch.manual_seed(0)
+        seen, asked = IMAGE
+        net = GatedAttention(seen, asked, ARITY, width=8, depth=2, dropout=0.0)
+        start = torch.tensor([-1.0, 0.5, 2.0])
+        net.start(start)
+        x, context = 3 + torch.randn(16, *seen.event), {k: torch.randn(16, *v) for k, v in seen.context.items()}
+        with initialising():
+            net(x, context)
+        outputs = {}
+        layers = {key: layer for key, layer in net.named_modules() if isinstance(layer, DataInit)}
+        for key, layer in layers.items():
+            layer.register_forward_hook(lambda _, __, output, key=key: outputs.update({key: output.flatten(0, -2)}))
+        net(x, context)
+        assert len(outputs) == 2 + 2 * 5
+        for key, output in outputs.items():
+            std, mean = torch.std_mean(output, 0, correction=0)
+            target = start.repeat_interleave(2) if key == "head" else torch.zeros(len(mean))
+            torch.testing.assert_close(mean, target, rtol=0, atol=1e-4)
+            torch.testing.assert_close(std, torch.full_like(std, layers[key].gain), rtol=1e-3, atol=0)
+
+    def test_attention_looks_everywhere_and_its_stand_in_does_not(self):
+        seen = asked = Space((1, 16, 16))
+        for attention in True, False:
+            torch.manual_seed(0)
+            net = GatedAttention(seen, asked, 1, width=8, depth=1, attention=attention).double().eval()
+            x = torch.randn(1, 1, 16, 16, dtype=torch.float64, requires_grad=True)
+            net(x)[0, 0, 0, 0, 0].backward()
+            reach = x.grad[0, 0] != 0
+            assert reach.all() if attention else not reach[4:].any() and not reach[:, 4:].any()
+
+    def test_refusals(self):
+        big, odd = Space((1, 128, 128)), Space((1, 8, 8))
+        with pytest.raises(Refused, match=r"each of 128x128 positions attend to every other, 4.0 GiB .* attention=false"):
+            GatedAttention(big, big, 2)
+        with pytest.raises(Refused, match="10 is no multiple of 4"):
+            GatedAttention(odd, odd, 2, width=10)
+        with pytest.raises(Refused, match="raise the size of the patches"):
+            ViT(big, big, 2)
+        with pytest.raises(Refused, match="fold 2 columns"):
+            Features((3, 8, 7))
+        assert GatedAttention(big, big, 2, width=8, depth=1, attention=False)(torch.zeros(1, 1, 128, 128)).shape[1] == 2
+
+
+def test_features_fold_columns():
+    torch.manual_seed(0)
+    features, image = Features((3, 8, 8), width=4).eval(), torch.randn(2, 3, 8, 8, requires_grad=True)
+    out = features(image)
+    assert out.shape == (2, *features.event) == (2, 4, 8, 4)
+    out[0, :, 4, 0].abs().sum().backward()
+    reach = (image.grad[0] != 0).any(0)
+    assert reach[4, :8].all()  # 7 convolutions of 3x3 on pairs of columns
+    torch.testing.assert_close(out[1:], features(image[1:]))
