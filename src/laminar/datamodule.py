@@ -45,7 +45,7 @@ class FlowDataModule(LightningDataModule):
     def split_record(self) -> dict:
         """Sizes and digests of the splits: runs with equal digests saw the same rows with the same values."""
         rows = {name: {"rows": len(split), "sha256": split.digest()} for name, split in self.splits._asdict().items()}
-        return {"source": type(self.source).__name__, "seed": self.seed, **rows}
+        return {"source": self.source.name, "seed": self.seed, **rows}
 
     def train_dataloader(self) -> TrainingBatches:
         return TrainingBatches(self.source, self.splits.train, self.seed, Share(self.trainer))

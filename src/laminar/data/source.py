@@ -95,6 +95,10 @@ class Source:
         self.dropped_bits = 0 if num_bits is None else self._dropped_bits(num_bits)
         self.levels = self.levels and self.levels >> self.dropped_bits
 
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
     def read(self) -> Splits:
         """The set's own splits, with ``levels`` as published; None where it has no such split."""
         raise NotImplementedError
