@@ -43,10 +43,10 @@ def densities(flow: Flow, data: Tensor, path: str | Path, n: int = 2000, label: 
     extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
     with figure(path, 3, (10.5, 3.7)) as (left, middle, right):
         for axes, points, colour in ((left, data[:n], ORANGE), (right, draw(flow, n, labels), BLUE)):
-            axes.scatter(*points.T, s=2.5, alpha=0.55, linewidths=0, color=colour)
+            axes.scatter(*points.numpy().T, s=2.5, alpha=0.55, linewidths=0, color=colour)
         density = log_prob.exp()
         top = torch.quantile(density, 0.999).item() or exp(log_prob.max().item())
-        middle.imshow(density, origin="lower", extent=extent, cmap=colour_map(SEA), vmin=0, vmax=top, aspect="auto")
+        middle.imshow(density.numpy(), origin="lower", extent=extent, cmap=colour_map(SEA), vmin=0, vmax=top, aspect="auto")
         left.set_title(f"data: {min(n, len(data)):,} rows")
         middle.set_title(f"density: mass {mass:.4f} inside")
         right.set_title(f"samples: {n:,}")
