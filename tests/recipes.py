@@ -9,6 +9,7 @@ from torch import nn
 
 from laminar.compose.chain import Chain
 from laminar.compose.inverse import Inverse
+from laminar.compose.level import Level
 from laminar.compose.multiscale import Multiscale
 from laminar.coupling.additive import Additive
 from laminar.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
@@ -37,6 +38,7 @@ from laminar.norm.batchnorm import BatchNorm
 from laminar.preprocessing.affine import Affine as AffinePreprocessing
 from laminar.preprocessing.logit import Logit
 from laminar.preprocessing.none import Identity
+from laminar.preprocessing.sigmoid import Sigmoid as SigmoidTransform
 from laminar.reshape.flatten import Flatten
 from laminar.reshape.squeeze import Squeeze
 from laminar.reshape.unsqueeze import Unsqueeze
@@ -107,6 +109,8 @@ TRANSFORMS = {
     "identity": (Identity, VECTOR),
     "affine_preprocessing": (partial(AffinePreprocessing, low=-1.0, high=1.0), PIXELS),
     "logit": (Logit, PIXELS),
+    "sigmoid": (SigmoidTransform, VECTOR),
+    "level": (partial(Level, scheme=Scheme([Squeeze, [partial(Channel), 2]]), step=step()), GREY),
     "logit_no_margin": (partial(Logit, alpha=0.0), PIXELS),
     "flatten": (Flatten, IMAGE),
     "squeeze": (Squeeze, IMAGE),

@@ -30,6 +30,7 @@ from laminar.norm.batchnorm import BatchNorm
 from laminar.numerics import bits_per_dim
 from laminar.preprocessing.affine import Affine as AffinePreprocessing
 from laminar.preprocessing.logit import Logit
+from laminar.preprocessing.sigmoid import Sigmoid
 from laminar.prior.gaussian import Gaussian
 from laminar.prior.logistic import Logistic
 from laminar.refused import Refused
@@ -57,7 +58,7 @@ def variational(space):
                 parts=[
                     partial(step(net=mlp), mask=Parity),
                     partial(step(net=mlp), mask=partial(Parity, flip=True)),
-                    partial(Inverse, transform=lambda s: Logit(Space(s.event, upper=1.0, context=s.context), alpha=0.0)),
+                    Sigmoid,
                 ],
             ),
         ),

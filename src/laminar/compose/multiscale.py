@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
-from laminar.compose.chain import Chain
+from laminar.compose.level import Level
 from laminar.mask.channel import Channel
 from laminar.mask.scheme import Scheme
 from laminar.refused import Refused
@@ -44,7 +44,7 @@ class Multiscale(Transform):
         for level in range(levels):
             last = level == levels - 1
             try:
-                body = Chain(here, scheme(step, last))
+                body = Level(here, scheme, step, last)
                 cut = None if last else Channel(body.codomain)
             except Refused as no:
                 where = f"level {level + 1} of {levels}, an event of shape {here.event}"
