@@ -1,5 +1,6 @@
 """Conditioners: what every net promises, and what each paper's net must have."""
 
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -104,6 +105,15 @@ def test_context_is_asked_for(name):
     net, x, context = make(name)
     with pytest.raises(Refused, match="label was not given"):
         net(x, {key: value for key, value in context.items() if key != "label"})
+
+
+def test_copies_and_loads(name):
+    net, x, context = make(name)
+    torch.testing.assert_close(deepcopy(net)(x, context), net(x, context))
+    recipe, (seen, asked) = NETS[name]
+    other = recipe(seen, asked, ARITY).double().eval()
+    other.load_state_dict(net.state_dict())
+    torch.testing.assert_close(other(x, context), net(x, context))
 
 
 def test_compiles_without_breaks(name):

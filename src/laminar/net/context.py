@@ -23,7 +23,8 @@ class ContextReader:
     def __init__(self, seen: Space):
         self.shapes = dict(seen.context)
         self.positions = seen.event[1:]
-        self.fits = {name: _fit(name, shape, self.positions) for name, shape in self.shapes.items() if _is_map(self, shape)}
+        maps = [name for name, shape in self.shapes.items() if len(shape) == 3 and seen.is_image]
+        self.fits = {name: _fit(name, self.shapes[name], self.positions) for name in maps}
         self.channels = sum(
             shape[0] * prod(self.fits[name][0]) if name in self.fits else prod(shape) for name, shape in self.shapes.items()
         )
@@ -53,10 +54,6 @@ class ContextReader:
         if up_h > 1 or up_w > 1:
             value = value.repeat_interleave(up_h, 2).repeat_interleave(up_w, 3)
         return value
-
-
-def _is_map(reader: ContextReader, shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and len(reader.positions) == 2
 
 
 def _fit(name: str, shape: tuple[int, ...], positions: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:

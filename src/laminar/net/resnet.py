@@ -13,7 +13,7 @@ class ResNet(Net):
     """Residual blocks of weight-normalised 3x3 convolutions: images ``(B, C, H, W) -> (B, arity, C', H, W)``.
 
     h = 2 BatchNorm(x); ReLU([h, -h]); 3x3 conv; ``depth`` pre-activation blocks; the sum of 1x1 convolutions of what
-    entered and what left each block; BatchNorm - ReLU - 1x1 conv.
+    entered and what left each block; BatchNorm - ReLU - 1x1 conv. Context joins x before the first batch norm.
 
     Args:
         width: channels of the hidden layers.
