@@ -1,5 +1,6 @@
 """Small numerical tools that every floor shares."""
 
+from collections.abc import Callable
 from math import log
 
 import torch
@@ -29,3 +30,67 @@ def logistic_quantile(u: Tensor) -> Tensor:
     A zero, one draw in 2^24 in float32, counts as half of the smallest step above it, so that no draw is infinite.
     """
     return u.clamp(min=torch.finfo(u.dtype).eps / 4).log() - torch.log1p(-u)
+
+
+NEWTON_STEPS = 16
+_INTEGERS = {torch.float32: (torch.int32, 31), torch.float64: (torch.int64, 63)}
+
+
+def find_root(f: Callable[[Tensor], tuple[Tensor, Tensor]], low: Tensor, high: Tensor, guess: Tensor) -> Tensor:
+    """x in [low, high] with value 0, elementwise, where ``f(x) -> value, slope`` increases and is in units of 1.
+
+    Newton's method, and the middle of the bracket where Newton would leave the bracket or its last step did not halve the
+    value. A point is final once |value| <= 4 eps, which is what rounding leaves of it, or Newton moves it by at most
+    2 eps |x|. The worst case is bounded too: there are only 2^32 float32 numbers (2^64 float64), and a bracket that holds
+    2^n of them is closed by n bisections that halve this *count*. So the budget is 32 (64) evaluations and 16 more, and
+    Newton is followed only while what is left of the budget could still close the bracket. Eager calls stop as soon as
+    all points are final; a compiled one spends the budget, since it may not look. No gradient: see ``implicit``.
+    """
+    eps = torch.finfo(guess.dtype).eps
+    bits = _INTEGERS[guess.dtype][1] + 1
+    bracketed = low <= high  # false where something is not a number
+    x = guess.maximum(low).minimum(high)
+    halved = torch.full_like(x, torch.inf)  # what the next value must stay below for Newton to go on
+    for left in range(bits + NEWTON_STEPS - 1, -1, -1):
+        value, slope = f(x)
+        low, high = torch.where(value <= 0, x, low), torch.where(value >= 0, x, high)
+        newton = x - value / slope
+        final = (value.abs() <= 4 * eps) | ((newton - x).abs() <= 2 * eps * x.abs())
+        tame = (newton >= low) & (newton <= high) & (value.abs() <= halved)
+        middle = low + (high - low) / 2
+        if left < bits:
+            first, last = _rank(low), _rank(high)
+            # Halved before the subtraction, which would overflow.
+            in_time = (last >> 1) - (first >> 1) < 2 ** max(left - 1, 0)
+            tame &= in_time
+            middle = torch.where(in_time, middle, _unrank((first & last) + ((first ^ last) >> 1), x.dtype))
+        halved = torch.where(tame, value.abs() / 2, torch.inf)
+        x = torch.where(final, x, torch.where(tame, newton, middle))
+        if not torch.compiler.is_compiling() and bool((final | ~bracketed).all()):
+            break
+    return torch.where(bracketed, x, torch.nan)
+
+
+def _rank(x: Tensor) -> Tensor:
+    """A float's rank among all floats: neighbours differ by one."""
+    integer, bits = _INTEGERS[x.dtype]
+    raw = x.view(integer)
+    return raw ^ ((raw >> bits) & torch.iinfo(integer).max)
+
+
+def _unrank(rank: Tensor, dtype: torch.dtype) -> Tensor:
+    bits = _INTEGERS[dtype][1]
+    return (rank ^ ((rank >> bits) & torch.iinfo(rank.dtype).max)).view(dtype)
+
+
+def implicit(x: Tensor, y: Tensor, f: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """x, found without gradient such that ``f(x) -> y, log_slope``, given the gradient of the implicit function theorem.
+
+    dx = (dy - df) / slope, df being through what f depends on beside x. First derivatives only.
+    """
+    if not torch.is_grad_enabled():
+        return x
+    value, log_slope = f(x)
+    # In a plateau of f the gradient is truly unbounded; e^20 is as good as infinite, and overflows nowhere behind.
+    step = (y - value) * torch.exp(-log_slope.detach().clamp(min=-20))
+    return x + (step - step.detach())
