@@ -3,7 +3,6 @@
 from functools import partial
 
 import torch
-from laminar.coupling.mixture_logistic import MixtureLogistic
 from laminar.mix.householder import Householder
 from torch import nn
 
@@ -13,6 +12,7 @@ from laminar.compose.level import Level
 from laminar.compose.multiscale import Multiscale
 from laminar.coupling.additive import Additive
 from laminar.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
+from laminar.coupling.mixture_logistic import MixtureLogistic
 from laminar.coupling.piecewise_linear import PiecewiseLinear
 from laminar.coupling.piecewise_quadratic import PiecewiseQuadratic
 from laminar.coupling.rational_quadratic import RationalQuadratic
