@@ -44,7 +44,7 @@ def summarise(loggers: list[RunLogger], numbers: Mapping[str, float | int | str]
 
 
 def log_picture(loggers: list[RunLogger], name: str, path: Path, step: int) -> None:
-    """Shows every logger a picture of the run folder."""
+    """Shows every logger a picture that lies in the run folder."""
     for logger in loggers:
         logger.log_picture(name, path, step)
 

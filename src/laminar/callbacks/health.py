@@ -1,0 +1,33 @@
+"""Health: whether the inverse is one, and how much probability lies outside the data's range."""
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from laminar.pictures.draws import context_of, device_of, keyed, some_labels
+
+
+class Health(Callback):
+    """Logs with each validation:
+
+    ``health/inverse_error``: the largest |x - f^-1(f(x))| over n validation examples, in stored units: 0 for integers
+    that the flow gives back exactly.
+    ``health/leak``: for integers, the share of n samples with a value outside the data's range before it is clamped.
+    """
+
+    def __init__(self, n: int = 64):
+        self.n = n
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        flow, split = module.flow, trainer.datamodule.splits.val
+        x = split.values[: self.n].to(device_of(flow))
+        context = context_of(flow, split.labels, slice(self.n))
+        with keyed(len(x)):
+            back = flow.decode(flow.encode(x, context), context)
+        error = (back.double() - x.double()).abs().max()
+        module.log("health/inverse_error", error.float(), rank_zero_only=True)
+        if flow.space.levels is not None:
+            with keyed(self.n):
+                leak = flow.leak(self.n, context_of(flow, some_labels(flow, self.n)))
+            module.log("health/leak", leak, rank_zero_only=True)
