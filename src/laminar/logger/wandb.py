@@ -91,9 +91,7 @@ def mode() -> str:
     if said not in ("", "online", "run"):
         raise Refused(f"WANDB_MODE={said} is none of online, offline and disabled")
     if said and not has_login():
-        raise Refused(
-            "WANDB_MODE=online needs a login: run `wandb login`, set WANDB_API_KEY or unset WANDB_MODE"
-        )
+        raise Refused("WANDB_MODE=online needs a login: run `wandb login`, set WANDB_API_KEY or unset WANDB_MODE")
     return "online" if has_login() else "offline"
 
 
