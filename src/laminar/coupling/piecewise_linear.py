@@ -29,7 +29,7 @@ class PiecewiseLinear(Piecewise):
     def _unit(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         mass = shares(params, self.min_bin_height)
         place = (x * self.bins).unsqueeze(1)
-        bin = place.long().clamp(max=self.bins - 1)
+        bin = place.long().clamp(0, self.bins - 1)  # below 0 only where x is not a number
         height = pick(mass, bin)
         y = pick(knots(mass), bin) + height * (place - bin).squeeze(1)
         return y, (height * self.bins).log()
