@@ -46,6 +46,7 @@ class Flow(nn.Module):
                 "its first part must be ${dequantization}"
             )
         self.prior = prior(self.transform.codomain)
+        self.prior.check_noise()
         self._refuse_sharing()
 
     @property

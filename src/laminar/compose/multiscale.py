@@ -40,7 +40,7 @@ class Multiscale(Transform):
     ):
         super().__init__(space, space.reshaped(space.size))
         self.bodies, self.releases = nn.ModuleList(), nn.ModuleList()
-        self.cuts, sizes, here = [], [], space
+        self.cuts, ends, here = [], [], space  # ends: the Spaces that make up the noise
         for level in range(levels):
             last = level == levels - 1
             try:
@@ -55,12 +55,14 @@ class Multiscale(Transform):
                 self.cuts.append(cut)
                 if release is not None:
                     self.releases.append(release(cut))
-                sizes.append(cut.moved.size)
+                ends.append(self.releases[-1].codomain if self.releases else cut.moved)
                 here = cut.given
         self.top = None if top is None else top(here)
         self.rest = here.event
-        ends = accumulate([0, *sizes, here.size])
-        self.slices = [slice(a, b) for a, b in pairwise(ends)]
+        ends.append(here if self.top is None else self.top.codomain)
+        self.slices = [slice(a, b) for a, b in pairwise(accumulate((end.size for end in ends), initial=0))]
+        if any(end.upper != space.upper for end in ends):
+            self.codomain = self.codomain.reals()
         self.stochastic = any(body.stochastic for body in self.bodies)
         self.noisy = any(body.noisy for body in self.bodies)
 

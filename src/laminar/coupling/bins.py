@@ -6,6 +6,7 @@ from torch import Tensor
 from laminar.coupling.law import Law
 from laminar.numerics import implicit
 from laminar.refused import Refused
+from laminar.space import Space
 
 
 class Piecewise(Law):
@@ -26,10 +27,14 @@ class Piecewise(Law):
             raise Refused(f"coupling.low={low} and coupling.high={high} enclose nothing: low must be below high")
         self.bins, self.low, self.high = bins, low, high
 
+    def onto(self, space: Space) -> Space:
+        return space if space.upper is not None and 0 <= self.low and self.high <= space.upper else space.reals()
+
     def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         y, log_slope = self._unit(self._to_unit(x), params)
         inside = self._inside(x)
-        return torch.where(inside, self._from_unit(y), x), torch.where(inside, log_slope, 0.0)
+        # Clamped, because rounding must not lead out of the interval: outside, a uniform prior knows no density.
+        return torch.where(inside, self._from_unit(y.clamp(0, 1)), x), torch.where(inside, log_slope, 0.0)
 
     def inverse(self, y: Tensor, params: Tensor) -> Tensor:
         with torch.no_grad():

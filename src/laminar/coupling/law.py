@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from laminar.space import Space
+
 
 class Law:
     """y = f(x; params), elementwise and increasing or decreasing in x. Stateless.
@@ -21,6 +23,10 @@ class Law:
     def start(self, generator: torch.Generator) -> Tensor:
         """Parameters ``(arity + shared,)`` to begin training from: near the identity, exchangeable components apart."""
         return torch.zeros(self.arity + self.shared)
+
+    def onto(self, space: Space) -> Space:
+        """The Space of y for x in ``space``, whatever the parameters: all reals, unless a law keeps within a range."""
+        return space.reals()
 
     def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """y and log|dy/dx|, both of x's shape ``(B, *event)``."""

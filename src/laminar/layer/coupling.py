@@ -17,12 +17,16 @@ class Coupling(nn.Module):
 
     ``forward(given, moved)``, ``inverse_with_log_det(given, moved')`` give the other and a log-det ``(B,)``;
     ``inverse(given, moved')`` gives moved alone. The net may run in bfloat16: the law runs in the data's precision.
+
+    Attributes:
+        codomain: the Space of moved'.
     """
 
     def __init__(self, partition: Partition, law: Callable[[], Law], net: Callable[..., Net]):
         super().__init__()
         self.partition = partition
         self.law = law()
+        self.codomain = self.law.onto(partition.moved)
         self.net = net(partition.seen, partition.asked, self.law.arity)
         start = self.law.start(torch.default_generator)
         self.net.start(start[: self.law.arity])

@@ -25,6 +25,7 @@ class Elementwise(Transform):
         if per not in ("element", "channel"):
             raise Refused(f"per is element or channel, not {per!r}")
         self.law = law()
+        self.codomain = self.law.onto(space)
         shape = space.event if per == "element" else (space.event[0], *[1] * (len(space.event) - 1))
         start = self.law.start(torch.default_generator)
         self.params = nn.Parameter(start.view(-1, *[1] * len(shape)).expand(-1, *shape).clone())

@@ -1,6 +1,6 @@
 """Step: a partition, a coupling across it, and what stirs or scales before and after."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -36,12 +36,24 @@ class Step(Transform):
         super().__init__(space)
         if where not in PLACES:
             raise Refused(f"step.where is one of {', '.join(PLACES)}, not {where!r}")
-        self.partition = mask(space)
-        self.coupling = layer(self.partition)
-        spaces = {"whole": space, "given": self.partition.given, "moved": self.partition.moved}
         names = {"whole": ["whole"], "halves": ["given", "moved"], "moved": ["moved"]}[where]
-        self.before = nn.ModuleDict({name: Chain(spaces[name], before) for name in names if before})
-        self.after = nn.ModuleDict({name: Chain(spaces[name], after) for name in names if after})
+
+        def chains(space: Space, recipes: Sequence[Recipe]) -> nn.ModuleDict:
+            partition = mask(space)
+            spaces = {"whole": space, "given": partition.given, "moved": partition.moved}
+            return nn.ModuleDict({name: Chain(spaces[name], recipes) for name in names if recipes})
+
+        def reached(parts: Iterable[nn.Module], space: Space) -> Space:
+            """Behind all parts: still within the range of ``space``, if each of them keeps to it."""
+            return space if all(part.codomain.upper == space.upper for part in parts) else space.reals()
+
+        self.before = chains(space, before)
+        inside = reached(self.before.values(), space)
+        self.partition = mask(inside)
+        self.coupling = layer(self.partition)
+        outside = reached([self.coupling], inside)
+        self.after = chains(outside, after)
+        self.codomain = reached(self.after.values(), outside)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_dets = []

@@ -15,7 +15,7 @@ class Matrix(Transform):
     """z = W x at every position of an image, or over a vector; log-det = positions * log|det W|."""
 
     def __init__(self, space: Space):
-        super().__init__(space)
+        super().__init__(space, space.reals())
         self.positions = prod(space.event[1:])
 
     def weight(self) -> Tensor:

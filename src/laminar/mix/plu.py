@@ -22,13 +22,13 @@ class PLU(Matrix):
         diagonal = upper.diagonal()
         self.register_buffer("permutation", permutation)
         self.register_buffer("sign", diagonal.sign())
-        self.lower = nn.Parameter(lower.tril(-1))
-        self.upper = nn.Parameter(upper.triu(1))
-        self.log_diagonal = nn.Parameter(diagonal.abs().log())
+        # One matrix holds L below its diagonal, U above it, and s on it.
+        self.matrix = nn.Parameter(lower.tril(-1) + upper.triu(1) + diagonal.abs().log().diag())
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        identity = torch.eye(len(self.sign), dtype=self.lower.dtype, device=self.lower.device)
-        return self.lower.tril(-1) + identity, self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
+        identity = torch.eye(len(self.sign), dtype=self.matrix.dtype, device=self.matrix.device)
+        diagonal = self.sign * self.matrix.diagonal().exp()
+        return self.matrix.tril(-1) + identity, self.matrix.triu(1) + diagonal.diag()
 
     def weight(self) -> Tensor:
         lower, upper = self.factors()
@@ -40,4 +40,4 @@ class PLU(Matrix):
         return torch.linalg.solve_triangular(upper, half, upper=True)
 
     def log_abs_det(self) -> Tensor:
-        return self.log_diagonal.sum()
+        return self.matrix.diagonal().sum()

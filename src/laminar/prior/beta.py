@@ -20,6 +20,8 @@ class Beta(Prior):
     p^(1/t), which is Beta(1 + (a-1)/t, 1 + (b-1)/t).
     """
 
+    low, high = 0.0, 1.0
+
     def __init__(self, space: Space, a: float = 5.0, b: float = 5.0):
         super().__init__(space)
         if min(a, b) <= 0:
