@@ -40,11 +40,13 @@ def find_root(f: Callable[[Tensor], tuple[Tensor, Tensor]], low: Tensor, high: T
     """x in [low, high] with value 0, elementwise, where ``f(x) -> value, slope`` increases and is in units of 1.
 
     Newton's method, and the middle of the bracket where Newton would leave the bracket or its last step did not halve the
-    value. A point is final once |value| <= 4 eps, which is what rounding leaves of it, or Newton moves it by at most
-    2 eps |x|. The worst case is bounded too: there are only 2^32 float32 numbers (2^64 float64), and a bracket that holds
-    2^n of them is closed by n bisections that halve this *count*. So the budget is 32 (64) evaluations and 16 more, and
-    Newton is followed only while what is left of the budget could still close the bracket. Eager calls stop as soon as
-    all points are final; a compiled one spends the budget, since it may not look. No gradient: see ``implicit``.
+    value. A point is final once |value| <= 4 eps, which is what rounding leaves of it, or the bracket is at most 4 eps |x|
+    wide; no Newton step is shorter than half of that, so that the last one crosses the root and closes the bracket.
+
+    The worst case is bounded too: there are only 2^32 float32 numbers (2^64 float64), and a bracket that holds 2^n of them
+    is closed by n bisections that halve this *count*. So the budget is 32 (64) evaluations and 16 more, and Newton is
+    followed only while what is left of the budget could still close the bracket. Eager calls stop as soon as all points
+    are final; a compiled one spends the budget, since it may not look. No gradient: see ``implicit``.
     """
     eps = torch.finfo(guess.dtype).eps
     bits = _INTEGERS[guess.dtype][1] + 1
@@ -54,8 +56,9 @@ def find_root(f: Callable[[Tensor], tuple[Tensor, Tensor]], low: Tensor, high: T
     for left in range(bits + NEWTON_STEPS - 1, -1, -1):
         value, slope = f(x)
         low, high = torch.where(value <= 0, x, low), torch.where(value >= 0, x, high)
-        newton = x - value / slope
-        final = (value.abs() <= 4 * eps) | ((newton - x).abs() <= 2 * eps * x.abs())
+        least = 2 * eps * x.abs()
+        final = (value.abs() <= 4 * eps) | (high - low <= 2 * least)
+        newton = x - torch.copysign((value / slope).abs().maximum(least), value)
         tame = (newton >= low) & (newton <= high) & (value.abs() <= halved)
         middle = low + (high - low) / 2
         if left < bits:

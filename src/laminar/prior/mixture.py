@@ -43,7 +43,7 @@ class Mixture(Prior):
             mean = spread.view(-1, *[1] * len(event)).expand(-1, *event).clone()
         self.logits = nn.Parameter(torch.zeros(components, *([1] * len(event) if joint else event)))
         self.mean = nn.Parameter(mean)
-        self.log_scale = nn.Parameter(torch.full((components, *event), log(0.8)))
+        self.log_scale = nn.Parameter(torch.full((components, *event), log(0.8 if family == "gaussian" else 0.8 * 3**0.5 / pi)))
 
     def log_prob(self, z: Tensor) -> Tensor:
         unit = (z.unsqueeze(1) - self.mean) * torch.exp(-self.log_scale)

@@ -26,7 +26,7 @@ class Uniform(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         inside = (z >= self.low) & (z <= self.high)
-        return sum_event(torch.where(inside, -log(self.high - self.low), -torch.inf).to(z.dtype))
+        return sum_event(torch.where(inside, torch.full_like(z, -log(self.high - self.low)), -torch.inf))
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         length = min(temperature, 1.0) * (self.high - self.low)

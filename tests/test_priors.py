@@ -1,0 +1,174 @@
+"""Priors: densities against scipy and integrals, draws against their distribution, temperature in its own sense."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy import stats
+
+from laminar import noise
+from laminar.prior.beta import Beta
+from laminar.prior.gaussian import Gaussian
+from laminar.prior.logistic import Logistic
+from laminar.prior.mixture import Mixture
+from laminar.prior.uniform import Uniform
+from laminar.recipe import build
+from laminar.refused import Refused
+from laminar.space import Space
+
+PRIORS = {
+    "gaussian": Gaussian,
+    "logistic": Logistic,
+    "uniform": partial(Uniform, low=-1.0, high=3.0),
+    "beta": Beta,
+    "beta_skew": partial(Beta, a=0.7, b=2.0),
+    "mixture": partial(Mixture, components=4),
+    "mixture_logistic": partial(Mixture, components=4, family="logistic"),
+    "mixture_per_dimension": partial(Mixture, components=4, joint=False),
+}
+KNOWN = {  # with its distribution at temperature 1/2
+    "gaussian": (stats.norm(), stats.norm(scale=0.5)),
+    "logistic": (stats.logistic(), stats.logistic(scale=0.5)),
+    "uniform": (stats.uniform(-1, 4), stats.uniform(0, 2)),
+    "beta": (stats.beta(5, 5), stats.beta(9, 9)),
+    "beta_skew": (stats.beta(0.7, 2), stats.beta(0.4, 3)),
+}
+every_prior = pytest.mark.parametrize("name", PRIORS)
+known_priors = pytest.mark.parametrize("name", KNOWN)
+
+
+def built(name, *event, dtype=torch.float64):
+    torch.manual_seed(0)
+    prior = PRIORS[name](Space(event)).to(dtype)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return prior
+
+
+@known_priors
+def test_log_prob_is_scipys(name):
+    prior = built(name, 3, 2)
+    z = torch.from_numpy(KNOWN[name][0].rvs((50, 3, 2), random_state=1))
+    expected = KNOWN[name][0].logpdf(z.numpy()).sum((1, 2))
+    np.testing.assert_allclose(prior.log_prob(z), expected, rtol=1e-12)
+
+
+@every_prior
+def test_density_integrates_to_one_in_two_dimensions(name):
+    inside = {"uniform": (-1, 3), "beta": (0, 1), "beta_skew": (0, 1), "logistic": (-50, 50)}.get(name, (-30, 30))
+    n = 1000
+    middles = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    if name == "beta_skew":  # its density is unbounded at 0: a grid that is finer there, z = t^4
+        z, cell = middles**4, 4 * middles**3 / n
+    else:
+        z, cell = inside[0] + (inside[1] - inside[0]) * middles, torch.full((n,), (inside[1] - inside[0]) / n)
+    grid = torch.cartesian_prod(z, z)
+    mass = built(name, 2).log_prob(grid).exp() @ torch.outer(cell.double(), cell.double()).flatten()
+    assert mass.item() == pytest.approx(1, abs=1e-4)
+
+
+@known_priors
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_draws_follow_their_distribution(name, temperature):
+    prior = built(name, 10, dtype=torch.float32)
+    draws = prior.sample(2000, temperature).flatten().double().numpy()
+    assert stats.kstest(draws, KNOWN[name][0 if temperature == 1 else 1].cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["mixture", "mixture_logistic", "mixture_per_dimension"])
+def test_mixture_draws_follow_their_density(name):
+    """E[w(z)] under draws against the same integral of the density on a grid, w covering the plane."""
+    prior = built(name, 2)
+    z = torch.linspace(-30, 30, 1501, dtype=torch.float64)
+    grid = torch.cartesian_prod(z, z)
+    weight = prior.log_prob(grid).detach().exp() * (z[1] - z[0]) ** 2
+    draws = prior.sample(40_000)
+    for angle in (0.0, 1.0, 2.0):
+        frequency = torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+        assert (draws @ frequency).cos().mean().item() == pytest.approx(((grid @ frequency).cos() @ weight).item(), abs=0.02)
+        assert (draws @ frequency).sin().mean().item() == pytest.approx(((grid @ frequency).sin() @ weight).item(), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["mixture", "mixture_logistic", "mixture_per_dimension"])
+def test_a_cold_mixture_sits_on_its_means(name):
+    prior = built(name, 3)
+    draws = prior.sample(500, temperature=0.0)
+    if prior.joint:
+        distance = (draws[:, None] - prior.mean).abs().amax(2).amin(1)
+        nearest = (draws[:, None] - prior.mean).abs().amax(2).argmin(1)
+        assert len(nearest.unique()) == 4
+    else:
+        distance = (draws[:, None] - prior.mean).abs().amin(1)
+    assert distance.max() < 1e-12
+
+
+@pytest.mark.parametrize("options", [{}, {"joint": False}, {"family": "logistic"}])
+def test_mixture_components_start_apart_at_about_unit_variance(options):
+    torch.manual_seed(0)
+    prior = Mixture(Space((50,)), components=5, **options)
+    gaps = (prior.mean[:, None] - prior.mean[None]).abs().amax(2) + torch.eye(5)
+    assert gaps.min() > 0.05
+    assert 0.7 < prior.sample(2000).std().item() < 1.3
+
+
+@every_prior
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extremes_have_finite_logs_and_gradients_or_minus_infinity_outside(name, dtype):
+    prior = built(name, 1, dtype=dtype)
+    bounded = name in ("uniform", "beta", "beta_skew")
+    far = torch.tensor([[0.0], [1.0], [0.5], [1e-40], [-1e4], [1e4], [-1e15]], dtype=dtype, requires_grad=True)
+    log_prob = prior.log_prob(far)
+    outside = torch.tensor([bounded and not 0 <= z <= 1 for z in far.flatten().tolist()])
+    assert log_prob[~outside].isfinite().all() and (log_prob[outside] == -torch.inf).all()
+    if log_prob.requires_grad:
+        assert torch.autograd.grad(log_prob[~outside].sum(), far)[0].isfinite().all()
+
+
+@every_prior
+def test_draws_have_the_shape_and_precision_of_the_prior_and_a_finite_density(name):
+    for event, dtype in (((3,), torch.float32), ((2, 4, 4), torch.float64)):
+        prior = built(name, *event, dtype=dtype)
+        draws = prior.sample(6)
+        assert draws.shape == (6, *event) and draws.dtype == dtype
+        assert prior.log_prob(draws).shape == (6,) and prior.log_prob(draws).isfinite().all()
+
+
+@every_prior
+def test_a_row_of_a_draw_is_a_function_of_its_key(name):
+    prior = built(name, 3, dtype=torch.float32)
+    keys = noise.mix(np.arange(4))
+    with noise.source(keys):
+        draws = prior.sample(4)
+    with noise.source(keys[2:]):
+        assert prior.sample(2).equal(draws[2:])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (partial(Uniform, low=1, high=1), "prior.low=1 and prior.high=1"),
+        (partial(Beta, a=0), "prior.a=0"),
+        (partial(Mixture, components=0), "prior.components=0"),
+        (partial(Mixture, family="cauchy"), "not 'cauchy'"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(recipe, words):
+    with pytest.raises(Refused, match=words):
+        recipe(Space((2,)))
+
+
+@pytest.mark.parametrize(("prior", "temperature"), [("beta", 0.0), ("beta_skew", 0.25)])
+def test_a_temperature_that_leaves_no_beta_is_refused(prior, temperature):
+    with pytest.raises(Refused, match="temperature"):
+        built(prior, 2).sample(1, temperature)
+
+
+@pytest.mark.parametrize("page", sorted((Path(__file__).parents[1] / "conf" / "prior").glob("*.yaml")), ids=lambda p: p.stem)
+def test_pages_cook(page):
+    prior = build(yaml.safe_load(page.read_text()))(Space((4,)))
+    assert prior.log_prob(prior.sample(3)).isfinite().all()
