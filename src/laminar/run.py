@@ -99,7 +99,7 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = ()) -> 
             numbers["seconds"] = round(monotonic() - began, 1)
             write_json(folder / "metrics.json", numbers)
             summarise(loggers, numbers)
-            show(numbers, {}, folder)
+            show(numbers, baselines_of(data) if config["test"] else {}, folder)
     return numbers
 
 
@@ -126,6 +126,7 @@ def build_trainer(config: dict[str, Any], folder: Path, loggers: list) -> pl.Tra
         config["allow"],
         callbacks=[callback for callback in callbacks.values() if callback is not None],
         logger=loggers,
+        enable_progress_bar="progress" in callbacks,
         plugins=[AtomicIO()],
         default_root_dir=str(folder),
     )

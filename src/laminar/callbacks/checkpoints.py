@@ -31,11 +31,10 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        stepped = trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         finished = trainer.global_step == trainer.max_steps
         unvalidated = trainer.is_last_batch and not trainer.enable_validation
-        if stepped and (self.requested or due or finished or unvalidated):
+        if has_stepped(trainer, batch_idx) and (self.requested or due or finished or unvalidated):
             self.save(trainer, "last")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -61,3 +60,8 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+def has_stepped(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer has stepped after this batch: a checkpoint holds no gradients that wait for more."""
+    return trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0

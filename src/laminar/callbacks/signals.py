@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from laminar.callbacks.checkpoints import has_stepped
 from laminar.ddp import agree
 
 
@@ -32,7 +33,11 @@ class Signals(Callback):
             os._exit(128 + number)
         self.received = number
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not has_stepped(trainer, batch_idx):
+            return
         if trainer.world_size == 1 or trainer.global_step % self.agree_every == 0:
             self.agreed = agree(trainer, self.received)
         if self.agreed:

@@ -1,0 +1,18 @@
+"""EarlyStopping: an end to training that validation no longer rewards."""
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping as Lightnings
+
+
+class EarlyStopping(Lightnings):
+    """Ends training after ``patience`` validations in a row without an improvement of ``val/bpd`` or ``val/nll``.
+
+    Judges after validations alone, never at an epoch's end, which a resumed run passes a second time.
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 0.0):
+        super().__init__("val", patience=patience, min_delta=min_delta, mode="min", check_on_train_epoch_end=False)
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        self.monitor = f"val/{module.unit}"
+        super().setup(trainer, module, stage)

@@ -1,0 +1,79 @@
+"""Small runs for the engine's tests: configs as the command line composes them, and a callback that sends signals."""
+
+import os
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Callback
+
+from laminar.door import CONF
+from laminar.folder import write_config
+
+SMALL = (
+    "flow=realnvp_flat",
+    "logger=csv",
+    "size.width=8",
+    "size.steps=2",
+    "data.batch_size=200",  # 6 steps an epoch
+    "trainer.max_steps=20",
+    "trainer.val_check_interval=4",
+    "trainer.log_every_n_steps=1",
+    "callbacks=[nonfinite,signals,checkpoints]",
+)
+
+
+def config(*overrides: str) -> dict:
+    """The resolved config of a run on digits that takes about a second."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", [*SMALL, *overrides]), resolve=True)
+
+
+def prepared(folder: Path, *overrides: str) -> dict:
+    """The config, written where a run (and its further ranks) reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = config(*overrides)
+    write_config(folder, plain)
+    return plain
+
+
+class SignalAt(Callback):
+    """Sends this process a signal when the batch that begins a training step (counted from 1) begins."""
+
+    def __init__(self, step: int, number: int, times: int = 1):
+        self.step, self.number, self.times = step, number, times
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        if trainer.global_step + 1 == self.step and batch_idx % trainer.accumulate_grad_batches == 0:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+class StopAt(Callback):
+    """Dies when a training step begins, as a machine does: nothing is saved."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *args) -> None:
+        if trainer.global_step + 1 == self.step:
+            raise RuntimeError("power cut")
+
+
+class NaNAt(Callback):
+    """Spoils one weight when a training step begins."""
+
+    def __init__(self, step: int, name: str, value: float = float("nan")):
+        self.step, self.name, self.value = step, name, value
+
+    def on_train_batch_start(self, trainer, module, *args) -> None:
+        if trainer.global_step + 1 == self.step:
+            with torch.no_grad():
+                dict(module.flow.named_parameters())[self.name].view(-1)[0] = self.value
+
+
+def callback(name: str, **options: int | str | float) -> list[str]:
+    """Overrides that add one of these callbacks to a run."""
+    extra = ", ".join(f"{key}: {value}" for key, value in options.items())
+    return ["allow=[engine]", f"+callbacks.{name.lower()}={{_target_: engine.{name}, {extra}}}"]
