@@ -62,7 +62,9 @@ def evaluate(flow: Flow, split: Split, keys: Any, size: int, num_samples: int) -
     for rows in _batches(len(split), size, f"{num_samples} samples of each example"):
         x, context = split.values[rows].to(device_of(flow)), context_of(flow, split.labels, rows)
         with noise.source(keys[rows]):
-            log_weights = flow.log_weights(x, context, num_samples).double().cpu()
+            one = num_samples == 1  # drawn as validation and test draw
+            log_weights = flow.log_prob(x, context)[None] if one else flow.log_weights(x, context, num_samples)
+        log_weights = log_weights.double().cpu()
         tight.update(_score(log_weights.logsumexp(0) - log(num_samples), flow))
         single.update(_score(log_weights.mean(0), flow))
     numbers = {"grade": flow.grade, "num_samples": num_samples}

@@ -13,7 +13,7 @@ from laminar.refused import Refused
 FAILURE = "failure.txt"
 NUMBERS = (
     *("val/bpd", "val/bpd_se", "val/nll", "val/nll_se", "test/bpd", "test/bpd_se", "test/nll", "test/nll_se"),
-    *("parameters", "seconds"),
+    *("published", "parameters", "seconds"),
 )
 
 
@@ -23,6 +23,8 @@ class SweepTable(Callback):
     A failed job does not end a sweep: it leaves its reason in its folder and counts as the worst score; the sweep then
     exits with status 1.
     """
+
+    failed = False
 
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         from hydra.core.utils import JobStatus
@@ -40,8 +42,10 @@ class SweepTable(Callback):
             else:
                 traceback.print_exception(error)
             folder = Path(job_return.hydra_cfg.hydra.runtime.output_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / FAILURE).write_text(f"{type(error).__name__}: {error}\n")
+            if not (folder / "metrics.json").exists():  # a finished run, which the job was about to overwrite
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / FAILURE).write_text(f"{type(error).__name__}: {error}\n")
+            self.failed = True
             job_return.return_value, job_return.status = WORST, JobStatus.COMPLETED
         write(Path(job_return.hydra_cfg.hydra.sweep.dir))
 
@@ -49,7 +53,7 @@ class SweepTable(Callback):
         folder = Path(config.hydra.sweep.dir)
         rows = write(folder)
         show(rows, folder)
-        if any(row["status"] != "done" for row in rows):
+        if self.failed or any(row["status"] != "done" for row in rows):
             raise SystemExit(1)
 
 
@@ -97,7 +101,8 @@ def pretty(row: dict[str, Any]) -> dict[str, str]:
         elif name == "parameters":
             text[name] = f"{value:,}" if value != "" else ""
         else:
-            text[name] = str(value) if name not in NUMBERS or value == "" or name == "seconds" else f"{value:.4f}"
+            exact = name not in NUMBERS or value == "" or name in ("published", "seconds")
+            text[name] = str(value) if exact else f"{value:.4f}"
     return text
 
 

@@ -37,7 +37,11 @@ def choose(device: str) -> torch.device:
 
 def open_data(config: dict[str, Any], root: str | None = None, allow: Sequence[str] = ()) -> FlowDataModule:
     """The data of a run, split as the run split them."""
-    data = config["data"] if root is None else {**config["data"], "root": root}
+    data = dict(config["data"])
+    if root is not None:
+        if "root" not in data:
+            raise Refused(f"root={root} was given for data that lie in no folder ({data['_target_']}): leave it out")
+        data["root"] = root
     return FlowDataModule(build(data, allow), None, config["seed"])
 
 

@@ -1,0 +1,297 @@
+"""Doors: a run is trained once; then it is scored, drawn from, and its pictures are looked at."""
+
+import json
+import subprocess
+import sys
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine import prepared
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from laminar import evaluation, noise, sampling
+from laminar.checkpoint import load
+from laminar.door import CONF
+from laminar.logger.csv import read
+from laminar.numerics import bits_per_dim
+from laminar.refused import Refused
+from laminar.run import run
+from laminar.sweep import pretty
+from laminar.trained import open_data
+
+QUICK = ("callbacks=default", "trainer.max_steps=24", "trainer.val_check_interval=12", "trainer.log_every_n_steps=1")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A class-conditional Glow of two levels on digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    run(prepared(folder, *QUICK, "flow=glow", "context=label", "size.width=8", "size.steps=1", "size.levels=2"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def moons(tmp_path_factory) -> Path:
+    """An exact flow of the plane."""
+    folder = tmp_path_factory.mktemp("moons")
+    words = ("data=moons", "data.train_size=1000", "data.validation=200", "data.test_size=300", "data.batch_size=200")
+    run(prepared(folder, *QUICK, *words, "size.width=16", "size.depth=1"), folder)
+    return folder
+
+
+def door(name: str, **options):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, [f"{key}={value}" for key, value in options.items()])
+
+
+def evaluated(folder: Path, name: str, **options) -> dict:
+    evaluation.start(door("evaluate", run=folder, device="cpu", **options))
+    return json.loads((folder / "evaluations" / f"{name}.json").read_text())
+
+
+def numbers_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+# -- what a run leaves behind ----------------------------------------------------------------------------------------
+
+
+def test_a_run_on_images_leaves_its_pictures(digits):
+    made = {str(path.relative_to(digits)) for path in digits.rglob("*.png")}
+    assert made == {
+        "samples/step-0000012.png", "samples/step-0000024.png", "samples/best.png", "samples/temperatures.png",
+        "samples/classes.png", "figures/reconstructions.png", "figures/interpolations.png", "figures/bits.png",
+        "figures/levels.png", "figures/masks.png", "figures/curves.png",
+    }  # fmt: skip
+    assert "could not be drawn" not in (digits / "train.log").read_text()
+    assert all(min(Image.open(digits / file).size) > 60 for file in made)
+
+
+def test_a_run_on_the_plane_leaves_its_densities(moons):
+    made = {str(path.relative_to(moons)) for path in moons.rglob("*.png")}
+    assert {"samples/step-0000012.png", "figures/density.png", "figures/curves.png"} <= made
+    assert "samples/best.png" not in made
+
+
+def test_a_run_reports_health_and_throughput(digits, moons):
+    for folder, error in ((digits, 0.0), (moons, 1e-4)):
+        numbers = numbers_of(folder)
+        assert numbers["health/inverse_error"] <= error and numbers["examples_per_second"] > 0
+    assert 0 <= numbers_of(digits)["health/leak"] <= 1 and "health/leak" not in numbers_of(moons)
+
+
+def test_pictures_do_not_change_a_run(tmp_path):
+    quiet = "callbacks=[nonfinite,checkpoints]"
+    scores = []
+    for name, words in (("quiet", [quiet]), ("loud", [])):
+        folder = tmp_path / name
+        plain = prepared(folder, *QUICK, "flow=glow", "size.width=8", "size.steps=1", "size.levels=2", "test=false", *words)
+        run(plain, folder)
+        scores.append([row["train/bpd"] for row in read(folder / "metrics.csv") if row["train/bpd"]])
+        assert any(folder.rglob("*.png")) == (name == "loud")
+    assert len(scores[0]) == 24 and scores[0] == scores[1]
+
+
+def test_metrics_csv_holds_every_step(digits):
+    rows = read(digits / "metrics.csv")
+    assert [row["step"] for row in rows if row["train/bpd"]] == [str(step) for step in range(24)]
+    assert sum(bool(row["val/bpd"]) for row in rows) >= 2
+
+
+# -- laminar-evaluate ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_one_sample_repeats_the_number_of_the_run(digits, split):
+    found, expected = evaluated(digits, f"{split}-K1", split=split, num_samples=1, batch_size=7), numbers_of(digits)
+    assert found["bpd"] == pytest.approx(expected[f"{split}/bpd"], rel=1e-5)
+    assert found["bpd_se"] == pytest.approx(expected[f"{split}/bpd_se"], rel=1e-3)
+    assert found["grade"] == "bound" and found["rows"] == {"test": 360, "val": 144}[split]
+
+
+def test_more_samples_tighten_the_bound_and_numbers_do_not_depend_on_the_batch(digits):
+    many = evaluated(digits, "val-K16", split="val", num_samples=16, accuracy_samples=0)
+    again = evaluated(digits, "val-K16", split="val", num_samples=16, accuracy_samples=0, batch_size=50)
+    assert many["bpd"] == pytest.approx(again["bpd"], rel=1e-5)
+    assert many["bpd"] < many["bpd_K1"]
+    assert "accuracy" not in many
+
+
+def test_the_bound_of_k_samples_by_hand(digits):
+    flow, trained = load(digits)
+    split = open_data(trained).splits.val
+    keys = noise.mix(trained["seed"], 1, 0, range(len(split)))
+    with torch.no_grad(), noise.source(keys):
+        weights = flow.log_weights(split.values, {"label": split.labels}, 5).double()
+    expected = bits_per_dim(weights.exp().mean(0).log(), 64).mean().item()
+    found = evaluated(digits, "val-K5", split="val", num_samples=5)
+    assert found["bpd"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_accuracy_by_bayes_rule(digits):
+    """Against a loop over examples and classes, with the classes' frequencies as p(y)."""
+    flow, trained = load(digits)
+    splits = open_data(trained).splits
+    counts, split = torch.bincount(splits.train.labels), splits.val.pick(torch.arange(15))
+    keys = noise.mix(3, range(15))
+    right = []
+    for i in range(15):
+        joint = []
+        for label in range(10):
+            with torch.no_grad(), noise.source(keys[i : i + 1]):
+                log_prob = flow.log_prob(split.values[i : i + 1], {"label": torch.tensor([label])})
+            joint.append(log_prob.item() + log(counts[label] / len(splits.train)))
+        right.append(np.argmax(joint) == split.labels[i].item())
+    found = evaluation.accuracy(flow, split, keys, 4, counts, 1)
+    assert 0 < found["accuracy"] < 1 and found["accuracy"] == pytest.approx(np.mean(right))
+    assert found["accuracy_se"] == pytest.approx(np.std(right, ddof=1) / 15**0.5)
+    assert 0 < evaluated(digits, "val-K1", split="val", num_samples=1)["accuracy"] < 1
+
+
+def test_an_exact_flow_needs_no_samples(moons):
+    found = evaluated(moons, "test-K1", num_samples=64)
+    assert found["grade"] == "exact" and found["num_samples"] == 1
+    assert found["nll"] == pytest.approx(numbers_of(moons)["test/nll"], rel=1e-5)
+
+
+def test_a_checkpoint_is_as_good_as_its_folder(digits):
+    best = digits / "checkpoints" / "best.ckpt"
+    evaluation.start(door("evaluate", run=best, device="cpu", num_samples=2, split="val"))
+    assert (digits / "evaluations" / "val-K2.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 0}, "num_samples=0"),
+        ({"split": "training"}, "none of train, val, test"),
+        ({"device": "tpu"}, "not the name of a device"),
+        ({"accuracy_samples": -1}, "negative"),
+        ({"root": "/nowhere/at/all"}, "root"),
+    ],
+)
+def test_evaluate_refuses_in_a_sentence(digits, options, message):
+    with pytest.raises(Refused, match=message):
+        evaluation.start(door("evaluate", run=digits, **options))
+
+
+# -- laminar-sample --------------------------------------------------------------------------------------------------
+
+
+def sampled(folder: Path, **options) -> None:
+    sampling.start(door("sample", run=folder, device="cpu", **options))
+
+
+def test_samples_as_arrays_repeat_and_carry_their_labels(digits, tmp_path):
+    for name in ("one", "two"):
+        sampled(digits, n=12, temperature=0.8, out=tmp_path / f"{name}.npz")
+    one, two = np.load(tmp_path / "one.npz"), np.load(tmp_path / "two.npz")
+    assert one["images"].shape == (12, 8, 8, 1) and one["images"].dtype == np.uint8 and one["images"].max() <= 16
+    assert (one["images"] == two["images"]).all() and one["labels"].tolist() == [*range(10), 0, 1]
+    sampled(digits, n=12, temperature=0.8, seed=1, out=tmp_path / "three.npz")
+    assert (one["images"] != np.load(tmp_path / "three.npz")["images"]).any()
+    sampled(digits, n=3, label=7, out=tmp_path / "four.npz")
+    assert np.load(tmp_path / "four.npz")["labels"].tolist() == [7, 7, 7]
+
+
+def test_samples_go_into_the_run_folder_and_overwrite_nothing(digits, capsys):
+    sampled(digits, n=4, temperature=0.7)
+    path = digits / "samples" / "sample-n4-t0.7-seed0.png"
+    assert path.exists() and str(path) in capsys.readouterr().out
+    with pytest.raises(Refused, match="overwrite=true"):
+        sampled(digits, n=4, temperature=0.7)
+    sampled(digits, n=4, temperature=0.7, overwrite="true")
+
+
+def test_reconstruct_and_interpolate(digits, tmp_path):
+    sampled(digits, mode="reconstruct", n=20, out=tmp_path / "r.npz")
+    arrays = np.load(tmp_path / "r.npz")
+    assert (arrays["images"] == arrays["originals"]).all() and arrays["images"].shape == (20, 8, 8, 1)
+    sampled(digits, mode="interpolate", n=3, steps=5, out=tmp_path / "i.npz")
+    lines = np.load(tmp_path / "i.npz")["images"]
+    assert lines.shape == (3, 5, 8, 8, 1) and (lines[:, 0] == arrays["originals"][:3]).all()
+    for mode in ("reconstruct", "interpolate"):
+        sampled(digits, mode=mode, n=3, label=2, out=tmp_path / f"{mode}.png")
+        assert Image.open(tmp_path / f"{mode}.png").width > 100
+
+
+def test_samples_of_the_plane(moons, tmp_path):
+    sampled(moons, n=30, out=tmp_path / "s.npz")
+    assert np.load(tmp_path / "s.npz")["values"].shape == (30, 2)
+    sampled(moons, n=30, out=tmp_path / "s.png")
+    assert Image.open(tmp_path / "s.png").width > 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n=0"),
+        ({"temperature": 0}, "temperature=0"),
+        ({"mode": "dream"}, "none of sample, reconstruct, interpolate"),
+        ({"label": 10}, "classes 0 to 9"),
+        ({"out": "samples.gif"}, "neither .png nor .npz"),
+        ({"mode": "interpolate", "n": 181}, "needs 362 examples"),
+        ({"mode": "interpolate", "steps": 1}, "steps=1"),
+    ],
+)
+def test_sample_refuses_in_a_sentence(digits, options, message):
+    with pytest.raises(Refused, match=message):
+        sampled(digits, **options)
+
+
+def test_a_class_is_not_asked_of_a_flow_without_classes(moons):
+    with pytest.raises(Refused, match="knows no classes"):
+        sampled(moons, label=1)
+    with pytest.raises(Refused, match=r"use a \.npz file"):
+        sampled(moons, mode="reconstruct", out="r.png")
+
+
+# -- the commands themselves -----------------------------------------------------------------------------------------
+
+
+def command(module: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", f"laminar.{module}", *map(str, words)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "sample"])
+def test_help_is_quick_and_imports_no_torch(module, tmp_path):
+    code = (
+        f"import sys; sys.argv = ['laminar-{module}', '--help']\n"
+        f"from laminar.{module} import main; main()\n"
+        "assert not {'torch', 'pytorch_lightning', 'wandb', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"laminar-{module} " in done.stdout and "coupling" in done.stdout
+
+
+def test_a_refusal_is_an_exit_status_and_no_traceback(digits, tmp_path):
+    done = command("evaluate", f"run={digits}", "num_samples=0", cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "num_samples=0" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_sweep_ends_with_a_table_of_all_jobs(tmp_path):
+    """Two jobs that work, two that are refused: every job has its row, and the sweep does not pass for a success."""
+    words = ("flow=realnvp_flat", "size.width=8", "size.steps=2", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    words += ("callbacks=[nonfinite,checkpoints]", "hydra.sweep.dir=sweep", "logger=csv")
+    done = command("train", "-m", *words, "coupling=additive,affine", "data.batch_size=100,99999", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    rows = (tmp_path / "sweep" / "table.md").read_text().splitlines()
+    assert len(rows) == 6 and rows[0].startswith("| job | coupling | data.batch_size | status | val/bpd | test/bpd |")
+    assert [row.split("|")[4].strip() for row in rows[2:]] == ["done", "failed: Refused", "done", "failed: Refused"]
+    table = (tmp_path / "sweep" / "table.csv").read_text().splitlines()
+    assert table[1].startswith("0,additive,100,done,") and table[2].startswith("1,additive,99999,failed: Refused,")
+    assert "99999" in (tmp_path / "sweep" / "1" / "failure.txt").read_text()
+    assert "sweep: 4 jobs" in done.stdout and "±" in done.stdout
+
+
+def test_a_row_as_people_read_it():
+    row = {"job": "0", "seed": "1", "status": "done", "val/bpd": 2.0, "val/bpd_se": 0.01, "parameters": 12345, "seconds": 3.2}
+    text = pretty(row)
+    assert text["val/bpd"] == "2.0000 ± 0.0100" and text["parameters"] == "12,345" and "val/bpd_se" not in text
