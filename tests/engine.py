@@ -41,11 +41,12 @@ def prepared(folder: Path, *overrides: str) -> dict:
 class SignalAt(Callback):
     """Sends this process a signal when the batch that begins a training step (counted from 1) begins."""
 
-    def __init__(self, step: int, number: int, times: int = 1):
-        self.step, self.number, self.times = step, number, times
+    def __init__(self, step: int, number: int, times: int = 1, rank: int = 0):
+        self.step, self.number, self.times, self.rank = step, number, times, rank
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        if trainer.global_step + 1 == self.step and batch_idx % trainer.accumulate_grad_batches == 0:
+        begins = trainer.global_step + 1 == self.step and batch_idx % trainer.accumulate_grad_batches == 0
+        if begins and trainer.global_rank == self.rank:
             for _ in range(self.times):
                 os.kill(os.getpid(), self.number)
 
@@ -62,7 +63,7 @@ class StopAt(Callback):
 
 
 class NaNAt(Callback):
-    """Spoils one weight when a training step begins."""
+    """Spoils the last entry of one weight when a training step begins."""
 
     def __init__(self, step: int, name: str, value: float = float("nan")):
         self.step, self.name, self.value = step, name, value
@@ -70,10 +71,10 @@ class NaNAt(Callback):
     def on_train_batch_start(self, trainer, module, *args) -> None:
         if trainer.global_step + 1 == self.step:
             with torch.no_grad():
-                dict(module.flow.named_parameters())[self.name].view(-1)[0] = self.value
+                dict(module.flow.named_parameters())[self.name].view(-1)[-1] = self.value
 
 
-def callback(name: str, **options: int | str | float) -> list[str]:
-    """Overrides that add one of these callbacks to a run."""
+def callback(kind: str, **options: int | str | float) -> list[str]:
+    """Overrides that add a callback of this file to a run."""
     extra = ", ".join(f"{key}: {value}" for key, value in options.items())
-    return ["allow=[engine]", f"+callbacks.{name.lower()}={{_target_: engine.{name}, {extra}}}"]
+    return ["allow=[engine]", f"+callbacks.{kind.lower()}={{_target_: engine.{kind}, {extra}}}"]

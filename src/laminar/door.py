@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from laminar.refused import Refused
 
 _PACKAGED = Path(__file__).parent / "conf"
 CONF = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def enter(name: str, task: Callable[[Any], Any], about: str) -> None:
@@ -22,11 +25,18 @@ def enter(name: str, task: Callable[[Any], Any], about: str) -> None:
         print(about.strip(), _groups(), _FLAGS, sep="\n\n")
         return
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    def job(config: Any) -> Any:
+        alone = HydraConfig.get().mode == RunMode.RUN  # in a sweep, Hydra notes the failure and takes the next job
+        with sentences() if alone else nullcontext():
+            return task(config)
 
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     sys.argv[1:] = [f"~{word[:-5]}" if word.endswith("=null") and word[:-5] in groups else word for word in sys.argv[1:]]
-    with sentences():
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    with sentences(), _hydra_raises():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
 
 
 @contextmanager
@@ -35,21 +45,28 @@ def sentences() -> Iterator[None]:
 
     ``HYDRA_FULL_ERROR=1`` shows tracebacks.
     """
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+    if TRACEBACKS:
         yield
         return
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print and exit by itself
     try:
         yield
     except (Refused, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         say(error)
         raise SystemExit(2) from None
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Inside, Hydra lets errors through, which it would otherwise print in its own way before it exits."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
     finally:
-        del os.environ["HYDRA_FULL_ERROR"]
+        os.environ["HYDRA_FULL_ERROR"] = "1" if TRACEBACKS else "0"
 
 
 def say(error: BaseException) -> None:

@@ -25,6 +25,15 @@ def claim(folder: Path) -> None:
         raise Refused(f"the run folder {folder} cannot be written ({error.strerror}): choose another hydra.run.dir") from error
 
 
+def write_composition(folder: Path, config: Any, hydra: Any) -> None:
+    """``.hydra/``: the config before its interpolations were resolved, and the command line behind it."""
+    from omegaconf import OmegaConf
+
+    (folder / ".hydra").mkdir(exist_ok=True)
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    OmegaConf.save(hydra.overrides.task, folder / ".hydra" / "overrides.yaml")
+
+
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """``config.yaml``, resolved: the run, without the command line and pages behind it."""
     from omegaconf import OmegaConf

@@ -13,6 +13,7 @@ from laminar import noise
 from laminar.flow import Flow
 from laminar.metric import MeanScore
 from laminar.numerics import bits_per_dim
+from laminar.refused import Refused
 from laminar.space import Context
 
 STAGES = {"train": 0, "val": 1, "test": 2}
@@ -49,6 +50,11 @@ class FlowModule(pl.LightningModule):
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
+        if num_samples < 1 or (num_samples > 1 and flow.noisy):
+            raise Refused(
+                f"num_samples={num_samples} does not fit a likelihood that is graded {flow.grade}: give 1 "
+                "(or more, where no log-det is an estimate)"
+            )
         self.flow, self.objective = flow, objective
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config

@@ -18,7 +18,7 @@ from laminar.datamodule import FlowDataModule
 from laminar.ddp import leave_group
 from laminar.door import say
 from laminar.flow import Flow
-from laminar.folder import claim, environment, read_config, write_config, write_json
+from laminar.folder import claim, environment, read_config, write_composition, write_config, write_json
 from laminar.knobs import refuse_unread
 from laminar.loggers import open_loggers, summarise
 from laminar.module import FlowModule
@@ -39,9 +39,10 @@ def start(config: DictConfig) -> float:
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    claim(folder)
+    write_composition(folder, config, hydra)
     refuse_unread(OmegaConf.to_container(config))
     plain = OmegaConf.to_container(config, resolve=True)
-    claim(folder)
     write_config(folder, plain)
     try:
         numbers = run(plain, folder, list(hydra.overrides.task))
@@ -105,9 +106,9 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = ()) -> 
 
 def build_module(config: dict[str, Any], flow: Flow) -> FlowModule:
     """The flow with all that trains it."""
-    allow = config["allow"]
+    allow, metric = config["allow"], config["optimized_metric"]
     schedule = build(config["scheduler"], allow)
-    return FlowModule(
+    module = FlowModule(
         flow,
         objective=build(config["objective"], allow),
         optimizer=build(config["optimizer"], allow),
@@ -117,6 +118,9 @@ def build_module(config: dict[str, Any], flow: Flow) -> FlowModule:
         seed=config["seed"],
         config=config,
     )
+    if metric not in (None, f"val/{module.unit}", f"test/{module.unit}"):
+        raise Refused(f"optimized_metric={metric} is not a number of this run: val/{module.unit} and test/{module.unit} are")
+    return module
 
 
 def build_trainer(config: dict[str, Any], folder: Path, loggers: list) -> pl.Trainer:
@@ -170,6 +174,8 @@ def evaluate(
         "num_samples": config["num_samples"],
         "parameters": sum(parameter.numel() for parameter in module.flow.parameters()),
         "steps": trainer.global_step,
+        "ranks": trainer.world_size,
+        **({"published": config["published"]} if config.get("published") is not None else {}),
     }
 
 
@@ -196,7 +202,5 @@ def write_log(folder: Path) -> None:
 def score(config: dict[str, Any], numbers: dict[str, Any]) -> float:
     """The number under ``optimized_metric`` (by default validation's), finite whatever happened."""
     names = [config["optimized_metric"]] if config["optimized_metric"] else ["val/bpd", "val/nll"]
-    found = [numbers[name] for name in names if name in numbers]
-    if numbers and config["optimized_metric"] and not found:
-        raise Refused(f"optimized_metric={names[0]} is not among the run's numbers: {', '.join(numbers)}")
-    return found[0] if found and math.isfinite(found[0]) else WORST
+    value = next((numbers[name] for name in names if name in numbers), WORST)
+    return value if math.isfinite(value) else WORST

@@ -1,0 +1,94 @@
+"""Two processes do what one does: the same numbers, the same start, one run folder. Real processes, by gloo."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from engine import SMALL, callback, prepared
+
+from laminar.checkpoint import read
+
+# actnorm sets itself from data, so ranks that saw different batches would differ
+GLOW = (
+    "flow=glow",
+    "size.levels=1",
+    "trainer.max_steps=6",
+    "trainer.val_check_interval=3",
+    "num_samples=2",
+)
+RANK_0 = "import sys; from pathlib import Path; from laminar.run import *; f = Path(sys.argv[1]); run(read_config(f), f)"
+
+
+def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def numbers(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The same run by one process and by two."""
+    folders = {}
+    for trainer in ("cpu", "cpu_ddp"):
+        folder = tmp_path_factory.mktemp(trainer)
+        prepared(folder, *GLOW, f"trainer={trainer}")
+        done = python("-c", RANK_0, str(folder), cwd=folder)
+        assert done.returncode == 0, done.stderr
+        folders[trainer] = folder
+    return folders["cpu"], folders["cpu_ddp"]
+
+
+def test_two_ranks_score_as_one_process(pair):
+    one, two = map(numbers, pair)
+    for name in ("val/bpd", "val/bpd_se", "test/bpd", "test/bpd_se"):
+        assert two[name] == pytest.approx(one[name], abs=1e-6), name
+    assert one["steps"] == two["steps"] == 6
+    assert (one["ranks"], two["ranks"]) == (1, 2)
+
+
+def test_every_validation_agrees(pair):
+    curves = []
+    for folder in pair:
+        with (folder / "metrics.csv").open() as file:
+            curves.append([float(row["val/bpd"]) for row in csv.DictReader(file) if row["val/bpd"]])
+    assert len(curves[0]) == 3 and curves[1] == pytest.approx(curves[0], abs=1e-6)
+
+
+def test_two_ranks_learn_the_same_weights(pair):
+    one, two = (read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in pair)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
+
+
+def test_one_run_folder(pair):
+    names = [sorted(path.name for path in folder.iterdir()) for folder in pair]
+    assert names[0] == names[1]
+
+
+def test_each_job_of_a_sweep_has_its_own_ranks_and_folder(tmp_path):
+    overrides = [*SMALL, "trainer=cpu_ddp", "trainer.max_steps=2", "trainer.val_check_interval=2", "test=false"]
+    done = python("-m", "laminar.train", "-m", *overrides, "seed=3,4", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / "sweep" / job for job in "01"]
+    assert [numbers(folder)["ranks"] for folder in folders] == [2, 2]
+    assert [json.loads((folder / "environment.json").read_text())["seed"] for folder in folders] == [3, 4]
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_ends_both_at_the_same_step(tmp_path, rank):
+    signalled = callback("SignalAt", step=2, number=int(signal.SIGTERM), rank=rank)
+    prepared(tmp_path, "trainer=cpu_ddp", *signalled, "callbacks.signals.agree_every=3")
+    done = python("-c", RANK_0, str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
