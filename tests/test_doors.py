@@ -1,6 +1,7 @@
 """Doors: a run is trained once; then it is scored, drawn from, and its pictures are looked at."""
 
 import json
+import re
 import subprocess
 import sys
 from math import log
@@ -171,7 +172,7 @@ def test_a_checkpoint_is_as_good_as_its_folder(digits):
         ({"split": "training"}, "none of train, val, test"),
         ({"device": "tpu"}, "not the name of a device"),
         ({"accuracy_samples": -1}, "negative"),
-        ({"root": "/nowhere/at/all"}, "root"),
+        ({"data.root": "/nowhere/at/all"}, "data.root=/nowhere/at/all"),
     ],
 )
 def test_evaluate_refuses_in_a_sentence(digits, options, message):
@@ -295,3 +296,21 @@ def test_a_row_as_people_read_it():
     row = {"job": "0", "seed": "1", "status": "done", "val/bpd": 2.0, "val/bpd_se": 0.01, "parameters": 12345, "seconds": 3.2}
     text = pretty(row)
     assert text["val/bpd"] == "2.0000 ± 0.0100" and text["parameters"] == "12,345" and "val/bpd_se" not in text
+
+
+def test_the_readme_adds_a_law_of_your_own(tmp_path):
+    """The files and the command of the README, as they stand there."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    for path, body in re.findall(r"```(?:python|yaml)\n# (\S+/\S+)\n(.*?)```", text, re.DOTALL):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(body)
+    (words,) = re.findall(r"laminar-train (--config-dir .*)", text)
+    small = ("size.width=8", "size.steps=2", "trainer.max_steps=4", "trainer.val_check_interval=4", "hydra.run.dir=run")
+    done = command("train", *words.split(), *small, "callbacks=default", "logger=csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    numbers = numbers_of(tmp_path / "run")
+    assert numbers["health/inverse_error"] == 0 and numbers["test/bpd"] < 6
+    refused = command("train", *words.replace("allow=[mylaws] ", "").split(), *small, "hydra.run.dir=other", cwd=tmp_path)
+    assert refused.returncode == 2 and "allow=" in refused.stderr
+    found = command("evaluate", "run=run", "allow=[mylaws]", "num_samples=1", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr

@@ -35,7 +35,7 @@ def start(config: DictConfig) -> None:
         labels = chosen_labels(flow, config.n, config.label)
         drawn = {"values": draw(flow, config.n, labels, config.temperature, config.seed), "labels": labels}
     else:
-        data = open_data(trained, config.root, config.allow)
+        data = open_data(trained, config.data, config.allow)
         drawn = revisit(flow, split_of(data, config.split), config)
     write(flow, drawn, out, config)
     print(out)

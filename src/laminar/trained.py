@@ -1,6 +1,6 @@
 """Trained: a flow of the past, with the data that it was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,15 @@ def choose(device: str) -> torch.device:
         raise Refused(f"device={device} is not the name of a device: use cpu, cuda, cuda:1 or auto") from error
 
 
-def open_data(config: dict[str, Any], root: str | None = None, allow: Sequence[str] = ()) -> FlowDataModule:
-    """The data of a run, split as the run split them."""
-    data = dict(config["data"])
-    if root is not None:
-        if "root" not in data:
-            raise Refused(f"root={root} was given for data that lie in no folder ({data['_target_']}): leave it out")
-        data["root"] = root
-    return FlowDataModule(build(data, allow), None, config["seed"])
+def open_data(
+    config: dict[str, Any], moved: Mapping[str, str | None] | None = None, allow: Sequence[str] = ()
+) -> FlowDataModule:
+    """The data of a run, split as the run split them; ``moved`` says where they lie now (``root``, ``path``)."""
+    data, moved = config["data"], {option: place for option, place in (moved or {}).items() if place is not None}
+    for option, place in moved.items():
+        if option not in data:
+            raise Refused(f"data.{option}={place} is no option of this run's data ({data['_target_']}): leave it out")
+    return FlowDataModule(build({**data, **moved}, allow), None, config["seed"])
 
 
 def split_of(data: FlowDataModule, name: str) -> Split:

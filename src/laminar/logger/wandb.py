@@ -47,7 +47,7 @@ class WandB(RunLogger, WandbLogger):
             settings=settings,
             project=project,
             entity=entity,
-            name=name or Path(run_dir).resolve().name,
+            name=name or "/".join(Path(run_dir).resolve().parts[-2:]),
             group=group,
             job_type=job_type,
             tags=list(tags),
