@@ -6,9 +6,9 @@ from typing import Any
 from laminar.refused import Refused
 
 OWN = {
-    *("task_name", "name", "tags", "seed", "train", "test", "ckpt_path", "resume", "optimized_metric", "allow", "size"),
+    *("task_name", "name", "tags", "seed", "train", "test", "ckpt_path", "resume", "optimized_metric", "published"),
     *("num_samples", "compile", "flow", "dequantization", "preprocessing", "data", "objective", "optimizer", "scheduler"),
-    *("trainer", "callbacks", "logger"),
+    *("trainer", "callbacks", "logger", "allow", "size"),
 }
 
 _WORD = re.compile(r"[\w.]+")

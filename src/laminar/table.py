@@ -16,6 +16,8 @@ def show(numbers: Mapping[str, Any], baselines: Mapping[str, tuple[float, float]
             table.add_row(_title(name), f"{numbers[name]:.4f} ± {numbers[name + '_se']:.4f}  {_behind(name, numbers)}")
     for name, (score, standard_error) in baselines.items():
         table.add_row(f"test bits/dim, {name}", f"{score:.4f} ± {standard_error:.4f}")
+    if "published" in numbers:
+        table.add_row("published", f"{numbers['published']:g}")
     table.add_row("parameters", f"{numbers['parameters']:,}")
     if "examples_per_second" in numbers:
         table.add_row("examples/s", f"{numbers['examples_per_second']:,.0f}")
