@@ -1,0 +1,254 @@
+"""Training: scores, averages, schedules, objectives, and what a run leaves behind."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from engine import config, prepared
+
+from laminar import noise, scheduler
+from laminar.callbacks.ema import EMA
+from laminar.checkpoint import load, read
+from laminar.datamodule import FlowDataModule
+from laminar.metric import MeanScore
+from laminar.module import FlowModule
+from laminar.objective.importance_weighted import ImportanceWeighted
+from laminar.objective.likelihood import Likelihood
+from laminar.objective.renyi import Renyi
+from laminar.recipe import build
+from laminar.refused import Refused
+from laminar.run import WORST, build_module, run, score
+
+
+def test_a_mean_score_is_numpys_in_float64():
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0)) + 100
+    metric = MeanScore()
+    for part in values.split([1, 399, 600]):
+        metric.update(part)
+    mean, standard_error = metric.compute()
+    exact = values.double().numpy()
+    assert mean.item() == pytest.approx(exact.mean(), rel=1e-12)
+    assert standard_error.item() == pytest.approx(exact.std(ddof=1) / math.sqrt(1000), rel=1e-8)
+
+
+class Shuffled(pl.LightningModule):
+    """Weights, running statistics, a permutation and a counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(5))
+        self.register_buffer("running", torch.zeros(3))
+        self.register_buffer("permutation", torch.randperm(3072))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.99, 0.999, 0.9999])
+def test_an_average_is_of_floats_alone(decay):
+    torch.manual_seed(0)
+    module, ema = Shuffled(), EMA(decay)
+    ema.setup(None, module, "fit")
+    permutation, expected = module.permutation.clone(), None
+    for step in range(1, 201):
+        with torch.no_grad():
+            module.weight += 0.1 * torch.randn(5)
+            module.running += 1
+            module.seen += 1
+        now = torch.cat([module.weight.detach(), module.running]).double()
+        expected = now if expected is None else decay * expected + (1 - decay) * now
+        ema.on_train_batch_end(SimpleNamespace(global_step=step), module, None, None, step)
+    average = ema._average_model.module
+    assert torch.equal(average.permutation, permutation)
+    assert average.seen.item() == 200
+    torch.testing.assert_close(torch.cat([average.weight, average.running]).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("averaged")
+    plain = prepared(folder, "callbacks=[nonfinite,signals,ema,checkpoints]", "callbacks.ema.decay=0.8", "optimizer.lr=0.01")
+    return folder, plain, run(plain, folder)
+
+
+def test_an_average_is_validated_saved_and_reported(averaged):
+    folder, plain, numbers = averaged
+    best = read(folder / "checkpoints" / "best.ckpt")
+    head = next(name for name in best["state_dict"] if name.endswith("head.weight"))
+    assert not torch.equal(best["state_dict"][head], best["current_model_state"][head])
+    assert best["callbacks"]["Checkpoints"]["best"] == pytest.approx(numbers["val/bpd"], rel=1e-6)
+
+    flow, _ = load(folder)
+    data = FlowDataModule(build(plain["data"]), build(plain["dequantization"]), plain["seed"])
+    with torch.no_grad(), noise.source(noise.mix(0, 2, 0, np.arange(360))):
+        nats = flow.log_prob(data.splits.test.values)
+    assert (-nats / (64 * math.log(2))).mean().item() == pytest.approx(numbers["test/bpd"], rel=1e-6)
+
+
+def test_a_run_folder_holds_what_a_run_was(averaged):
+    folder, _, numbers = averaged
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "environment.json", "metrics.csv", "metrics.json", "train.log", "checkpoints")
+    }
+    assert json.loads((folder / "metrics.json").read_text()) == numbers
+    assert {
+        "val/bpd",
+        "val/bpd_se",
+        "test/bpd",
+        "test/bpd_se",
+        "grade",
+        "num_samples",
+        "parameters",
+        "seconds",
+    } <= numbers.keys()
+    assert numbers["grade"] == "bound" and numbers["num_samples"] == 1
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["seed"] == 0 and environment["split"]["test"]["rows"] == 360
+    assert environment["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    with (folder / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/bpd"]]
+    assert steps == list(range(20))
+
+
+def test_a_checkpoint_holds_tensors_and_plain_containers_only(averaged):
+    def walk(node):
+        if isinstance(node, dict):
+            for key, value in node.items():
+                assert type(key) in (str, int), key
+                walk(value)
+        elif isinstance(node, list | tuple):
+            for value in node:
+                walk(value)
+        else:
+            assert node is None or type(node) in (str, int, float, bool, torch.Tensor), type(node)
+
+    for name in ("last", "best"):
+        content = torch.load(averaged[0] / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        walk({key: value for key, value in content.items() if key != "state_dict"} | {"weights": dict(content["state_dict"])})
+        assert content["laminar"]["config"] == averaged[1]
+
+
+def rates(schedule, steps, lr=2.0, **options):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=lr)
+    lrs, schedule = [], schedule(optimizer, **options)
+    for _ in range(steps):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return lrs
+
+
+def test_schedules_are_their_formulas():
+    assert rates(scheduler.warmup, 6, warmup=4) == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
+    fall = [1 + math.cos(math.pi * t / 8) for t in range(9)]
+    assert rates(scheduler.cosine, 12, warmup=2, total=10) == pytest.approx([1.0, 2.0, *fall, 0.0])
+    assert rates(scheduler.cosine, 10, warmup=0, total=5, floor=0.1)[-1] == pytest.approx(0.2)
+    assert rates(scheduler.exponential, 4, decay=0.5, warmup=1) == pytest.approx([2.0, 2.0, 1.0, 0.5])
+    assert rates(scheduler.exponential, 4, decay=0.5, floor=0.3)[-1] == pytest.approx(0.6)
+
+
+class Weighed:
+    """A flow of given log importance weights."""
+
+    noisy = False
+
+    def __init__(self, log_weights):
+        self.weights = log_weights
+
+    def log_weights(self, x, context, num_samples):
+        return self.weights[:num_samples]
+
+    def log_prob(self, x, context=None, num_samples=1):
+        return self.weights[:num_samples].logsumexp(0) - math.log(num_samples)
+
+
+def test_objectives_are_their_formulas():
+    weights = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    flow = Weighed(weights)
+    assert torch.equal(Likelihood()(flow, None), weights[0])
+    bound = ImportanceWeighted(5)(flow, None)
+    torch.testing.assert_close(bound, weights.exp().mean(0).log())
+    torch.testing.assert_close(Renyi(0.0, 5)(flow, None), bound)
+    torch.testing.assert_close(Renyi(1.0, 5)(flow, None), weights.mean(0))
+    torch.testing.assert_close(Renyi(1 - 1e-6, 5)(flow, None), weights.mean(0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(Renyi(0.5, 5)(flow, None), 2 * weights.exp().sqrt().mean(0).log())
+    torch.testing.assert_close(Renyi(-2000.0, 5)(flow, None), weights.max(0).values, rtol=0, atol=1e-2)
+    for alpha, higher in ((-1, 0), (0, 0.5), (0.5, 1), (1, 2)):
+        assert (Renyi(alpha, 5)(flow, None) >= Renyi(higher, 5)(flow, None)).all()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["objective=importance_weighted", "objective=renyi", "optimizer=adamw", "optimizer=adamax", "scheduler=exponential"],
+)
+def test_every_choice_trains(tmp_path, choice):
+    numbers = run(prepared(tmp_path, choice, "trainer.max_steps=2", "trainer.val_check_interval=2", "num_samples=3"), tmp_path)
+    assert math.isfinite(numbers["test/bpd"])
+
+
+def test_real_data_are_scored_in_nats(tmp_path):
+    plain = prepared(tmp_path, "data=moons", "data.batch_size=512", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    numbers = run(plain, tmp_path)
+    assert numbers["grade"] == "exact" and math.isfinite(numbers["test/nll"]) and "test/bpd" not in numbers
+    assert score(plain, numbers) == numbers["val/nll"]
+
+
+def test_a_sweep_is_never_told_a_nan():
+    plain = {"optimized_metric": None}
+    assert score(plain, {}) == score(plain, {"val/bpd": math.nan}) == score(plain, {"val/bpd": math.inf}) == WORST
+    assert score({"optimized_metric": "test/bpd"}, {"val/bpd": 1.0, "test/bpd": 2.0}) == 2.0
+
+
+@pytest.fixture(scope="module")
+def module():
+    plain = config()
+    data = FlowDataModule(build(plain["data"]), build(plain["dequantization"]))
+    module = build_module(plain, build(plain["flow"])(data.space))
+    return module, data.splits.train
+
+
+def scores(module, rows, index, stage, epoch):
+    index = torch.tensor(index)
+    batch = rows.values[index], rows.labels[index], index, epoch
+    with torch.no_grad():
+        return FlowModule.score(module, batch, stage, 0, Likelihood())
+
+
+def test_an_examples_noise_knows_neither_batch_nor_evaluation_epoch(module):
+    module, rows = module
+    whole = scores(module, rows, [3, 1, 4, 5], "train", 2)
+    torch.testing.assert_close(scores(module, rows, [4, 3], "train", 2), whole[[2, 0]])
+    assert not torch.allclose(scores(module, rows, [3, 1, 4, 5], "train", 3), whole)
+    validation = scores(module, rows, [3, 1], "val", 2)
+    torch.testing.assert_close(scores(module, rows, [3, 1], "val", 7), validation)
+    assert not torch.allclose(validation, whole[:2])
+
+
+def test_early_stopping_stops(tmp_path):
+    stopping = ["callbacks=[early_stopping,checkpoints]", "callbacks.early_stopping.patience=2", "optimizer.lr=0.0"]
+    assert run(prepared(tmp_path, *stopping, "test=false"), tmp_path)["steps"] == 12
+
+
+def test_an_average_cannot_be_taken_of_an_estimate():
+    noisy = SimpleNamespace(noisy=True, grade="estimate", space=None)
+    with pytest.raises(Refused, match="graded estimate"):
+        FlowModule(noisy, None, None, num_samples=2)
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = "import sys; sys.argv[1:] = ['--help']; from laminar.train import main; main(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "laminar-train -m coupling=" in done.stdout and "realnvp" in done.stdout
+
+
+def test_a_pipe_gets_a_line_for_each_validation(tmp_path, capsys):
+    run(prepared(tmp_path, "callbacks=[progress,checkpoints]", "test=false"), tmp_path)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert [int(line.split()[1]) for line in lines] == [4, 8, 12, 16, 20]
+    assert all("val/bpd" in line and "train/bpd" in line for line in lines)
