@@ -30,10 +30,10 @@ def cosine(optimizer: Optimizer, warmup: int, total: int, floor: float = 0.0) ->
     return LambdaLR(optimizer, factor)
 
 
-def exponential(optimizer: Optimizer, decay: float, warmup: int = 0, floor: float = 0.0) -> LambdaLR:
-    """Linear to 1 over ``warmup``, then times ``decay`` every step, never below ``floor``."""
+def exponential(optimizer: Optimizer, decay: float, warmup: int = 0, hold: int = 0, floor: float = 0.0) -> LambdaLR:
+    """Linear to 1 over ``warmup``, constant for ``hold``, then times ``decay`` every step, never below ``floor``."""
     rise = _rise(warmup)
-    return LambdaLR(optimizer, lambda t: rise(t) * max(decay ** max(t - warmup, 0), floor))
+    return LambdaLR(optimizer, lambda t: rise(t) * max(decay ** max(t - warmup - hold, 0), floor))
 
 
 def _rise(warmup: int) -> Callable[[int], float]:
