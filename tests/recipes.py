@@ -3,7 +3,6 @@
 from functools import partial
 
 import torch
-from laminar.mix.householder import Householder
 from torch import nn
 
 from laminar.compose.chain import Chain
@@ -16,7 +15,6 @@ from laminar.coupling.mixture_logistic import MixtureLogistic
 from laminar.coupling.piecewise_linear import PiecewiseLinear
 from laminar.coupling.piecewise_quadratic import PiecewiseQuadratic
 from laminar.coupling.rational_quadratic import RationalQuadratic
-from laminar.coupling.scale import Scale
 from laminar.dequantization.none import Reals
 from laminar.layer.coupling import Coupling
 from laminar.layer.elementwise import Elementwise
@@ -29,6 +27,7 @@ from laminar.mask.parity import Parity
 from laminar.mask.planes import Planes
 from laminar.mask.scheme import Scheme
 from laminar.mix.conv1x1 import Conv1x1
+from laminar.mix.householder import Householder
 from laminar.mix.permute import Permute
 from laminar.mix.plu import PLU
 from laminar.net.convnet import ConvNet
@@ -61,7 +60,6 @@ LAWS = {
     "affine_exp": partial(Affine, Exp()),
     "affine_tanh": partial(Affine, Tanh()),
     "affine_sigmoid": partial(Affine, Sigmoid()),
-    "scale": Scale,
     "mixture_logistic": partial(MixtureLogistic, components=3),
     "piecewise_linear": partial(PiecewiseLinear, bins=5),
     "piecewise_quadratic": partial(PiecewiseQuadratic, bins=5),
@@ -129,6 +127,7 @@ TRANSFORMS = {
     "actnorm_channel": (ActNorm, IMAGE),
     "actnorm_element": (partial(ActNorm, per="element"), IMAGE),
     "actnorm_vector": (ActNorm, VECTOR),
+    "actnorm_without_shift": (partial(ActNorm, per="element", shift=False), VECTOR),
     "batchnorm": (BatchNorm, IMAGE),
     "batchnorm_affine": (partial(BatchNorm, affine=True), VECTOR),
     "elementwise": (partial(Elementwise, law=affine), IMAGE),

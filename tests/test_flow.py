@@ -7,7 +7,6 @@ from math import log
 import numpy as np
 import pytest
 import torch
-from laminar.prior.uniform import Uniform as UniformPrior
 from recipes import affine, conv, coupling, disturb, mlp, step
 from torch import nn
 
@@ -33,8 +32,10 @@ from laminar.preprocessing.logit import Logit
 from laminar.preprocessing.sigmoid import Sigmoid
 from laminar.prior.gaussian import Gaussian
 from laminar.prior.logistic import Logistic
+from laminar.prior.uniform import Uniform as UniformPrior
 from laminar.refused import Refused
 from laminar.space import Space
+from laminar.transform import initialising
 
 TINY = Space((2,), levels=4)
 vector_steps = partial(Multiscale, scheme=Scheme([[partial(Parity), 3]]), step=step(net=mlp))
@@ -299,3 +300,23 @@ def test_log_prob_of_a_linear_gaussian_is_the_closed_form():
     assert flow.log_prob(torch.zeros(1, 3)).item() == pytest.approx(
         -1.5 * log(2 * np.pi) + torch.linalg.slogdet(w)[1].item(), abs=1e-9
     )
+
+
+@pytest.mark.parametrize("per", ["channel", "element"])
+def test_actnorm_starts_by_normalising_one_batch_and_only_once(per):
+    from laminar.norm.actnorm import ActNorm
+
+    norm = ActNorm(Space((3, 4, 4)), per=per).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 3, 4, 4, generator=generator, dtype=torch.float64) * 5 + 2
+    over = (0, 2, 3) if per == "channel" else 0
+    assert torch.equal(norm(x)[0], x)
+    with initialising():
+        z, _ = norm(x)
+        norm(10 * x)
+    torch.testing.assert_close(z.mean(over), torch.zeros_like(z.mean(over)), atol=1e-10, rtol=0)
+    torch.testing.assert_close(z.std(over, correction=0), torch.ones_like(z.mean(over)), atol=1e-10, rtol=0)
+    again = ActNorm(Space((3, 4, 4)), per=per).double()
+    again.load_state_dict(norm.state_dict())
+    with initialising():
+        torch.testing.assert_close(again(x)[0], z)

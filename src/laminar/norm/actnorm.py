@@ -18,27 +18,31 @@ class ActNorm(Transform):
 
     Args:
         per: ``channel`` (Glow) or ``element`` (Flow++).
+        shift: False keeps the shift at 0: NICE's diagonal scaling (https://arxiv.org/abs/1410.8516, section 3.3).
         floor: the smallest deviation that is divided by.
     """
 
-    def __init__(self, space: Space, per: str = "channel", floor: float = 1e-3):
+    def __init__(self, space: Space, per: str = "channel", shift: bool = True, floor: float = 1e-3):
         super().__init__(space, space.reals())
         if per not in ("channel", "element"):
             raise Refused(f"norm.per is channel or element, not {per!r}")
         shape = space.event if per == "element" else (space.event[0], *[1] * (len(space.event) - 1))
         self.positions = space.size // prod(shape)
         self.floor = floor
-        self.shift = nn.Parameter(torch.zeros(shape))
+        self.shift = nn.Parameter(torch.zeros(shape)) if shift else None
         self.log_scale = nn.Parameter(torch.zeros(shape))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         if is_initialising() and not self.initialized:
             self._look(x)
-        return (x + self.shift) * self.log_scale.exp(), self._log_det(x)
+        if self.shift is not None:
+            x = x + self.shift
+        return x * self.log_scale.exp(), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
-        return z * torch.exp(-self.log_scale) - self.shift
+        x = z * torch.exp(-self.log_scale)
+        return x if self.shift is None else x - self.shift
 
     def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self.inverse(z), -self._log_det(z)
@@ -47,8 +51,9 @@ class ActNorm(Transform):
         return (self.positions * self.log_scale.sum()).expand(len(x))
 
     def _look(self, x: Tensor) -> None:
-        over = [0, *(i + 1 for i, n in enumerate(self.shift.shape) if n == 1)]
+        over = [0, *(i + 1 for i, n in enumerate(self.log_scale.shape) if n == 1)]
         deviation, mean = torch.std_mean(x, over, correction=0)
-        self.shift.copy_(-mean.view_as(self.shift))
+        if self.shift is not None:
+            self.shift.copy_(-mean.view_as(self.shift))
         self.log_scale.copy_(-deviation.clamp(min=self.floor).log().view_as(self.log_scale))
         self.initialized.fill_(True)
