@@ -1,0 +1,80 @@
+"""How long a flow's operations take: python scripts/benchmark.py flow=glow data=cifar10 size.width=128 [rounds=9]
+
+Takes the overrides of laminar-train. Scores, trains and samples one batch, eager and compiled, by turns within one process, so
+that the ratios between the rows mean something on a machine that drifts.
+"""
+
+import sys
+from statistics import median
+from time import perf_counter
+
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from laminar.datamodule import FlowDataModule
+from laminar.door import CONF
+from laminar.recipe import build
+from laminar.transform import initialising
+
+
+def main(overrides: list[str], rounds: int) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = FlowDataModule(build(config.data), seed=0)
+    x, label, *_ = data.first_batch()
+    x, context = x.to(device), {"label": label.to(device)}
+    operations = {}
+    for kind in ("eager", "compiled"):
+        torch.manual_seed(0)
+        flow = build(config.flow)(data.space).to(device)
+        with initialising():
+            flow.log_prob(x, context)
+        if kind == "compiled":
+            flow.transform.compile()
+        optimizer = build(config.optimizer)(flow.parameters())
+        operations |= {
+            (kind, "log_prob"): lambda flow=flow: scored(flow, x, context),
+            (kind, "train"): lambda flow=flow, optimizer=optimizer: trained(flow, optimizer, x, context),
+            (kind, "sample"): lambda flow=flow: sampled(flow, len(x), context),
+        }
+    times = {key: [] for key in operations}
+    for turn in track(range(rounds + 2), "rounds", transient=True):
+        for key, operation in operations.items():
+            began = perf_counter()
+            operation()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn >= 2:  # the first rounds compile and warm up
+                times[key].append(1000 * (perf_counter() - began))
+    table = Table(
+        "operation", "eager, ms", "compiled, ms", "ratio", title=f"{len(x)} examples {tuple(x.shape[1:])} on {device}"
+    )
+    for name in ("log_prob", "train", "sample"):
+        eager, compiled = median(times["eager", name]), median(times["compiled", name])
+        table.add_row(name, f"{eager:.1f}", f"{compiled:.1f}", f"{eager / compiled:.2f}")
+    Console().print(table)
+
+
+@torch.no_grad()
+def scored(flow, x, context):
+    return flow.log_prob(x, context)
+
+
+@torch.no_grad()
+def sampled(flow, n, context):
+    return flow.sample(n, context)
+
+
+def trained(flow, optimizer, x, context):
+    optimizer.zero_grad()
+    (-flow.log_prob(x, context).mean()).backward()
+    optimizer.step()
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    main([w for w in words if not w.startswith("rounds=")], next((int(w[7:]) for w in words if w.startswith("rounds=")), 9))
