@@ -22,7 +22,14 @@ GLOW = (
     "trainer.val_check_interval=3",
     "num_samples=2",
 )
-RANK_0 = "import sys; from pathlib import Path; from laminar.run import *; f = Path(sys.argv[1]); run(read_config(f), f)"
+RANK_0 = """
+import sys
+from pathlib import Path
+from laminar.folder import read_config
+from laminar.run import run
+
+run(read_config(Path(sys.argv[1])), Path(sys.argv[1]))
+"""
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

@@ -7,8 +7,9 @@ import torch
 from engine import callback, prepared
 
 from laminar.checkpoint import read
+from laminar.launch import resume
 from laminar.refused import Refused
-from laminar.run import resume, run
+from laminar.run import run
 
 EVERYTHING = (
     "callbacks=[nonfinite,signals,ema,checkpoints]",

@@ -17,6 +17,7 @@ from laminar import noise, scheduler
 from laminar.callbacks.ema import EMA
 from laminar.checkpoint import load, read
 from laminar.datamodule import FlowDataModule
+from laminar.launch import WORST, score
 from laminar.metric import MeanScore
 from laminar.module import FlowModule
 from laminar.objective.importance_weighted import ImportanceWeighted
@@ -24,7 +25,7 @@ from laminar.objective.likelihood import Likelihood
 from laminar.objective.renyi import Renyi
 from laminar.recipe import build
 from laminar.refused import Refused
-from laminar.run import WORST, build_module, run, score
+from laminar.run import build_module, run
 
 
 def test_a_mean_score_is_numpys_in_float64():

@@ -51,6 +51,15 @@ def agree(trainer: pl.Trainer, value: int) -> int:
     return int(trainer.strategy.reduce(torch.tensor(value, device=trainer.strategy.root_device), reduce_op="max"))
 
 
+def first_said(trainer: pl.Trainer, text: str | None) -> str | None:
+    """What the first rank says that says anything, on every rank."""
+    if trainer.world_size == 1:
+        return text
+    texts: list[str | None] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(texts, text)
+    return next((text for text in texts if text), None)
+
+
 def leave_group() -> None:
     """Ends the process group and forgets its address, so that the next job of a sweep starts its own ranks."""
     if torch.distributed.is_initialized():

@@ -1,25 +1,20 @@
 """A run, from config to numbers."""
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from laminar import noise
-from laminar.callbacks.nonfinite import Diverged
 from laminar.checkpoint import AtomicIO, load_flow, read
 from laminar.datamodule import FlowDataModule
 from laminar.ddp import leave_group
-from laminar.door import say
 from laminar.flow import Flow
-from laminar.folder import claim, environment, read_config, write_composition, write_config, write_json
-from laminar.knobs import refuse_unread
+from laminar.folder import environment, write_json
 from laminar.loggers import open_loggers, summarise
 from laminar.module import FlowModule
 from laminar.recipe import build
@@ -27,51 +22,7 @@ from laminar.refused import Refused
 from laminar.table import show
 from laminar.transform import initialising
 
-WORST = 1e9  # what a sweep is told of a run without a finite score
 INIT = 3  # the noise stage of initialisation, beside the module's train, val and test
-RESUMABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "test", "num_samples")
-
-
-def start(config: DictConfig) -> float:
-    """A new run in the folder that Hydra chose. Gives the number that a sweep minimises."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    claim(folder)
-    write_composition(folder, config, hydra)
-    refuse_unread(OmegaConf.to_container(config))
-    plain = OmegaConf.to_container(config, resolve=True)
-    write_config(folder, plain)
-    try:
-        numbers = run(plain, folder, list(hydra.overrides.task))
-    except Diverged as error:
-        say(error)
-        if hydra.mode != RunMode.MULTIRUN:
-            raise SystemExit(1) from None
-        numbers = {}
-    return score(plain, numbers)
-
-
-def resume(folder: str | Path, overrides: Sequence[str] = ()) -> float:
-    """Goes on with a run in its folder, from its ``last.ckpt``; a longer budget is all that may change."""
-    folder = Path(folder)
-    plain = read_config(folder)
-    for word in overrides:
-        if word.split("=")[0] not in RESUMABLE:
-            raise Refused(f"{word} cannot change in the middle of a run: with resume= only {', '.join(RESUMABLE)} can")
-    if (folder / "metrics.json").exists() and not overrides:
-        raise Refused(f"{folder} is finished: to train it for longer, add trainer.max_steps= or trainer.max_epochs=")
-    if not (folder / "checkpoints" / "last.ckpt").exists():
-        raise Refused(f"{folder} has no checkpoints/last.ckpt to go on from: start the run anew")
-    plain = OmegaConf.to_container(OmegaConf.merge(plain, OmegaConf.from_dotlist(list(overrides))))
-    write_config(folder, plain)
-    try:
-        return score(plain, run(plain, folder, list(overrides)))
-    except Diverged as error:
-        say(error)
-        raise SystemExit(1) from None
 
 
 def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -164,12 +115,10 @@ def evaluate(
     checkpoint = best if best.exists() else None if config["train"] else config["ckpt_path"]
     if checkpoint is not None:
         load_flow(module.flow, read(checkpoint), checkpoint)
-    numbers: dict[str, Any] = {}
-    if config["test"]:
-        for loop in (trainer.validate, trainer.test):
-            numbers |= loop(module, datamodule=data, verbose=False)[0]
+    loops = (trainer.validate, trainer.test) if config["test"] else (trainer.validate,)
+    results = [result for loop in loops for result in loop(module, datamodule=data, verbose=False)]
     return {
-        **numbers,
+        **{name: value for result in results for name, value in result.items()},
         "grade": module.flow.grade,
         "num_samples": config["num_samples"],
         "parameters": sum(parameter.numel() for parameter in module.flow.parameters()),
@@ -197,10 +146,3 @@ def write_log(folder: Path) -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-
-
-def score(config: dict[str, Any], numbers: dict[str, Any]) -> float:
-    """The number under ``optimized_metric`` (by default validation's), finite whatever happened."""
-    names = [config["optimized_metric"]] if config["optimized_metric"] else ["val/bpd", "val/nll"]
-    value = next((numbers[name] for name in names if name in numbers), WORST)
-    return value if math.isfinite(value) else WORST

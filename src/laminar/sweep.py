@@ -34,7 +34,7 @@ class SweepTable(Callback):
             return
         if job_return.status == JobStatus.FAILED:
             from laminar.door import say
-            from laminar.run import WORST
+            from laminar.launch import WORST
 
             error = job_return._return_value
             if isinstance(error, Refused):

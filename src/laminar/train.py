@@ -25,14 +25,14 @@ def main() -> None:
 
 def start(config: Any) -> float:
     """A new run of a composed config: the task that Hydra calls, once for each job of a sweep."""
-    from laminar.run import start
+    from laminar.launch import start
 
     return start(config)
 
 
 def resume(folder: str, overrides: list[str]) -> float:
     """Goes on with a run where its ``last.ckpt`` stands."""
-    from laminar.run import resume
+    from laminar.launch import resume
 
     return resume(folder, overrides)
 

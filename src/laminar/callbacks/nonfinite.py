@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from laminar.ddp import agree
+from laminar.ddp import agree, first_said
 
 
 class Diverged(RuntimeError):
@@ -28,11 +28,14 @@ class NonFinite(Callback):
         at_once = trainer.world_size == 1 and loss.device.type == "cpu"
         if not at_once and self.batch_idx % self.every_n_steps:
             return
-        if agree(trainer, int(not loss.isfinite())):
-            raise Diverged(
-                f"the loss is not finite at step {trainer.global_step}: {first_fault(module, self.batch, self.batch_idx)}; "
-                "the checkpoints of before are kept: try a lower optimizer.lr, scheduler=warmup or trainer.gradient_clip_val"
-            )
+        finite = bool(loss.isfinite())
+        if not agree(trainer, int(not finite)):
+            return
+        fault = first_said(trainer, None if finite else first_fault(module, self.batch, self.batch_idx))
+        raise Diverged(
+            f"the loss is not finite at step {trainer.global_step}: {fault}; the checkpoints of before are kept: "
+            "try a lower optimizer.lr, scheduler=warmup or trainer.gradient_clip_val"
+        )
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -14,7 +15,8 @@ from laminar.ddp import agree
 
 class Signals(Callback):
     """The first signal in training ends the run after the current optimizer step (and the validation due with it), saved
-    in ``last.ckpt``, with exit status 128 + signal. A second one leaves at once, with the previous ``last.ckpt``.
+    in ``last.ckpt``, with exit status 128 + signal. A second one leaves at once, with the previous ``last.ckpt``. When
+    the final scores are being computed, all is saved, and the first one leaves at once.
 
     Ranks agree every ``agree_every`` steps, so that all stop at the same one.
     """
@@ -25,8 +27,7 @@ class Signals(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.received = self.agreed = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self.receive)  # Lightning puts the handlers of before back when the fit ends
+        _listen(self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
@@ -43,12 +44,33 @@ class Signals(Callback):
         if self.agreed:
             trainer.checkpoint_callback.requested = True
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        self.leave()  # the step before is saved, and so is the validation due with it
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.leave(trainer)  # the step before is saved, and so is the validation due with it
 
-    def on_train_end(self, *args: Any) -> None:
-        self.leave()
+    def on_train_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.leave(trainer)
 
-    def leave(self) -> None:
-        if self.agreed:
-            raise SystemExit(128 + self.agreed)
+    def leave(self, trainer: pl.Trainer) -> None:
+        if not self.agreed:
+            return
+        if trainer.is_global_zero:
+            name, folder = signal.Signals(self.agreed).name, trainer.default_root_dir
+            print(f"{name} after step {trainer.global_step}: go on with laminar-train resume={folder}", flush=True)
+        raise SystemExit(128 + self.agreed)
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            _listen(_leave)
+
+    def on_test_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        _listen(_leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _listen(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Until Lightning's loop ends, which puts the handlers of before back."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, handler)
