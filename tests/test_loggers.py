@@ -5,7 +5,9 @@ import os
 import struct
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -91,8 +93,15 @@ def records(file: Path):
             whole = b""
 
 
-def offline_runs(folder: Path) -> list[dict]:
-    """What each offline run under a folder has stored."""
+def offline_runs(folder: Path, patience: float = 30.0) -> list[dict]:
+    """What each offline run under a folder has stored; wandb's own process may still write for a moment after the end."""
+    until = monotonic() + patience
+    while not all("exit_code" in run for run in (runs := stored(folder))) and monotonic() < until:
+        sleep(0.2)
+    return runs
+
+
+def stored(folder: Path) -> list[dict]:
     runs = []
     for file in sorted(folder.rglob("*.wandb")):
         run = {"config": {}, "summary": {}, "images": set(), "minima": set()}
@@ -167,3 +176,16 @@ def test_a_server_that_does_not_answer_turns_the_run_offline(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "offline" in done.stdout and "wandb sync" in done.stdout
+
+
+def test_tensorboard_or_a_sentence(tmp_path):
+    config = {"logger": {"_target_": "laminar.logger.tensorboard.TensorBoard"}, "seed": 1}
+    if not (find_spec("tensorboard") or find_spec("tensorboardX")):
+        with pytest.raises(Refused, match="pip install tensorboard"), open_loggers(config, tmp_path):
+            pass
+        return
+    with open_loggers(config, tmp_path) as loggers:
+        for logger in loggers:
+            logger.log_metrics({"val/bpd": 2.0}, 1)
+        summarise(loggers, {"test/bpd": 2.0})
+    assert any((tmp_path / "tensorboard").glob("events*"))

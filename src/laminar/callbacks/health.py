@@ -3,14 +3,14 @@
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from laminar.pictures.draws import context_of, device_of, keyed, some_labels
+from laminar.pictures.draws import at_once, context_of, device_of, keyed, some_labels
 
 
 class Health(Callback):
     """Logs with each validation:
 
-    ``health/inverse_error``: the largest |x - f^-1(f(x))| over n validation examples, in stored units: 0 for integers
-    that the flow gives back exactly.
+    ``health/inverse_error``: the largest |x - f^-1(f(x))| over n validation examples (fewer of large ones), in stored
+    units: 0 for integers that the flow gives back exactly.
     ``health/leak``: for integers, the share of n samples with a value outside the data's range before it is clamped.
     """
 
@@ -21,13 +21,14 @@ class Health(Callback):
         if not trainer.is_global_zero:
             return
         flow, split = module.flow, trainer.datamodule.splits.val
-        x = split.values[: self.n].to(device_of(flow))
-        context = context_of(flow, split.labels, slice(self.n))
+        n = min(self.n, at_once(flow))
+        x = split.values[:n].to(device_of(flow))
+        context = context_of(flow, split.labels, slice(n))
         with keyed(len(x)):
             back = flow.decode(flow.encode(x, context), context)
         error = (back.double() - x.double()).abs().max()
         module.log("health/inverse_error", error.float(), rank_zero_only=True)
         if flow.space.levels is not None:
-            with keyed(self.n):
-                leak = flow.leak(self.n, context_of(flow, some_labels(flow, self.n)))
+            with keyed(n):
+                leak = flow.leak(n, context_of(flow, some_labels(flow, n)))
             module.log("health/leak", leak, rank_zero_only=True)

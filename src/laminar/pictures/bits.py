@@ -9,7 +9,7 @@ from torch import Tensor
 
 from laminar import noise
 from laminar.flow import Flow
-from laminar.pictures.draws import context_of, device_of
+from laminar.pictures.draws import at_once, context_of, device_of
 from laminar.pictures.figure import HEAT, colours
 from laminar.pictures.sheet import pixels, sheet
 
@@ -17,7 +17,7 @@ ALL_LEVELS = 32
 
 
 @torch.no_grad()
-def bits_of_pixels(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: int = 1, chunk: int = 512) -> Tensor:
+def bits_of_pixels(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: int = 1) -> Tensor:
     """-log2 P(x_i | all other pixels) of images ``(n, C, H, W)``, summed over channels: ``(n, H', W')``, on the CPU.
 
     Bits/dim have no place within an image, but this conditional cost has: P(x) / sum_v P(x with x_i = v). The sum is
@@ -39,6 +39,7 @@ def bits_of_pixels(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: 
         rows = torch.cat([image[None], *variants])
         same = None if labels is None else labels[n].expand(len(rows))
         with noise.centre():
+            chunk = at_once(flow)
             parts = [slice(first, first + chunk) for first in range(0, len(rows), chunk)]
             log_prob = [flow.log_prob(rows[p].to(device_of(flow)), context_of(flow, same, p)).double() for p in parts]
         log_prob = torch.cat(log_prob).cpu()

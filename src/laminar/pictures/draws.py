@@ -12,6 +12,7 @@ from laminar.flow import Flow
 from laminar.space import Context
 
 DRAW = 0xD4A3
+VALUES = 2**20
 
 
 @contextmanager
@@ -21,9 +22,16 @@ def keyed(n: int, seed: int = 0, first: int = 0) -> Iterator[None]:
         yield
 
 
-def draw(flow: Flow, n: int, labels: Tensor | None = None, temperature: float = 1.0, seed: int = 0, chunk: int = 256) -> Tensor:
+def at_once(flow: Flow) -> int:
+    """Events that pass a flow together: about a million values, what a training batch of any model has."""
+    return max(1, VALUES // flow.space.size)
+
+
+def draw(
+    flow: Flow, n: int, labels: Tensor | None = None, temperature: float = 1.0, seed: int = 0, chunk: int | None = None
+) -> Tensor:
     """n samples on the CPU, ``(n, *event)``, ``chunk`` at a time; class indices ``(n,)`` for a conditional flow."""
-    parts = []
+    parts, chunk = [], chunk or at_once(flow)
     for first in range(0, n, chunk):
         rows = slice(first, min(first + chunk, n))
         count = rows.stop - rows.start
