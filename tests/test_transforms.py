@@ -71,7 +71,7 @@ def extremes():
         yield from ((name, value) for value in values)
 
 
-@pytest.mark.parametrize(("name", "value"), extremes())
+@pytest.mark.parametrize(("name", "value"), list(extremes()))
 def test_extreme_inputs_have_finite_values_and_gradients(name, value):
     transform, x, context = built(name, torch.float32)
     x = torch.full_like(x, value).requires_grad_()
