@@ -7,15 +7,17 @@ from torch import Tensor
 
 
 class EMA(WeightAveraging):
-    """average <- decay * average + (1 - decay) * weights after every optimizer step, beginning at the first step's weights.
+    """average <- d_t * average + (1 - d_t) * weights after optimizer step t, with d_t = min(decay, (1 + t) / (10 + t)).
 
+    So a young average forgets where it began: it never looks back further than about a tenth of the steps taken.
     Floating-point parameters and buffers are averaged; integers (permutations, counters, flags) are copied.
     """
 
     def __init__(self, decay: float = 0.999):
         def update(averages: list[Tensor], currents: list[Tensor], steps: Tensor | int) -> None:
             if averages[0].is_floating_point():
-                torch._foreach_lerp_(averages, currents, 1 - decay)
+                t = int(steps)
+                torch._foreach_lerp_(averages, currents, 1 - min(decay, (1 + t) / (10 + t)))
             else:
                 torch._foreach_copy_(averages, currents)
 
