@@ -96,8 +96,10 @@ def records(file: Path):
 def offline_runs(folder: Path, patience: float = 30.0) -> list[dict]:
     """What each offline run under a folder has stored; wandb's own process may still write for a moment after the end."""
     until = monotonic() + patience
-    while not all("exit_code" in run for run in (runs := stored(folder))) and monotonic() < until:
+    runs = stored(folder)
+    while any("exit_code" not in run for run in runs) and monotonic() < until:
         sleep(0.2)
+        runs = stored(folder)
     return runs
 
 
