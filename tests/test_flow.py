@@ -25,10 +25,12 @@ from laminar.mask.checkerboard import Checkerboard
 from laminar.mask.halves import Halves
 from laminar.mask.parity import Parity
 from laminar.mask.scheme import Scheme
+from laminar.norm.actnorm import ActNorm
 from laminar.norm.batchnorm import BatchNorm
 from laminar.numerics import bits_per_dim
 from laminar.preprocessing.affine import Affine as AffinePreprocessing
 from laminar.preprocessing.logit import Logit
+from laminar.preprocessing.none import Identity
 from laminar.preprocessing.sigmoid import Sigmoid
 from laminar.prior.gaussian import Gaussian
 from laminar.prior.logistic import Logistic
@@ -258,7 +260,8 @@ def test_refusals_name_the_option_and_the_cure():
     assert "dequantization=none" in refusal(lambda: flow_of(Space((2,)), Uniform, vector_steps))
     assert "dequantization=none" in refusal(lambda: flow_of(Space((2,)), variational, vector_steps))
     assert "preprocessing=none" in refusal(lambda: flow_of(Space((2,)), Reals, Logit, vector_steps))
-    assert "${dequantization}" in refusal(lambda: flow_of(TINY, vector_steps))
+    for parts in ([vector_steps], [Identity], [ActNorm, vector_steps]):
+        assert "${dequantization}" in refusal(lambda parts=parts: flow_of(TINY, *parts))
     assert "context=none" in refusal(lambda: flow_of(TINY, Uniform, context=Label))
     flow = flow_of(TINY, Uniform, Logit, vector_steps)
     assert "at least 1" in refusal(lambda: flow.log_prob(enumerated(TINY), num_samples=0))
@@ -304,8 +307,6 @@ def test_log_prob_of_a_linear_gaussian_is_the_closed_form():
 
 @pytest.mark.parametrize("per", ["channel", "element"])
 def test_actnorm_starts_by_normalising_one_batch_and_only_once(per):
-    from laminar.norm.actnorm import ActNorm
-
     norm = ActNorm(Space((3, 4, 4)), per=per).double()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(500, 3, 4, 4, generator=generator, dtype=torch.float64) * 5 + 2

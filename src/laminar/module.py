@@ -82,7 +82,7 @@ class FlowModule(pl.LightningModule):
         """Bits/dim or nats of every example, ``(B,)``: the one step behind all three stages."""
         x, label, index, epoch = batch
         epoch = epoch if stage == "train" else 0
-        context = None if self.flow.context is None else {"label": label}
+        context = {"label": label} if self.flow.conditional else None
         keys = noise.mix(self.seed, STAGES[stage], epoch, index.numpy())
         stream = noise.mix(self.seed, STAGES[stage], epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(stream >> 1))  # what draws without keys: dropout, trace estimates

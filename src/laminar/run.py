@@ -104,7 +104,7 @@ def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:
     """Shows the flow one batch, which depends on the seed alone: every rank starts from the same weights."""
     x, label, index, _ = data.first_batch()
     with initialising(), noise.source(noise.mix(seed, INIT, 0, index.numpy())):
-        flow.log_prob(x, None if flow.context is None else {"label": label})
+        flow.log_prob(x, {"label": label} if flow.conditional else None)
 
 
 def evaluate(

@@ -56,8 +56,12 @@ class Space:
         return replace(self, event=event)
 
     def reals(self, upper: float | None = None) -> "Space":
-        """The same shape over the real numbers, within ``[0, upper)`` if given."""
+        """The same shape over the real numbers, within ``[0, upper)`` if given: what a dequantizer leads to."""
         return replace(self, levels=None, upper=upper)
+
+    def within(self, upper: float | None) -> "Space":
+        """The same kind of values within ``[0, upper)``, or anywhere for None."""
+        return replace(self, upper=upper)
 
     def seeing(self, **context: tuple[int, ...]) -> "Space":
         """The same space with more context."""

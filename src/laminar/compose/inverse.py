@@ -11,7 +11,7 @@ class Inverse(Transform):
     """z = f^-1(x), for a bijection f of ``space`` onto itself or onto a range of the same shape."""
 
     def __init__(self, space: Space, transform: Recipe):
-        inner = transform(space.reals())
+        inner = transform(space.within(None))
         if inner.stochastic:
             raise Refused(
                 f"Inverse needs a bijection, and {type(inner).__name__} draws on its way: leave it out of the inverse"

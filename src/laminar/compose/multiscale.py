@@ -62,7 +62,7 @@ class Multiscale(Transform):
         ends.append(here if self.top is None else self.top.codomain)
         self.slices = [slice(a, b) for a, b in pairwise(accumulate((end.size for end in ends), initial=0))]
         if any(end.upper != space.upper for end in ends):
-            self.codomain = self.codomain.reals()
+            self.codomain = self.codomain.within(None)
         self.stochastic = any(body.stochastic for body in self.bodies)
         self.noisy = any(body.noisy for body in self.bodies)
 

@@ -26,7 +26,7 @@ class Law:
 
     def onto(self, space: Space) -> Space:
         """The Space of y for x in ``space``, whatever the parameters: all reals, unless a law keeps within a range."""
-        return space.reals()
+        return space.within(None)
 
     def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """y and log|dy/dx|, both of x's shape ``(B, *event)``."""

@@ -45,7 +45,7 @@ class Step(Transform):
 
         def reached(parts: Iterable[nn.Module], space: Space) -> Space:
             """Behind all parts: still within the range of ``space``, if each of them keeps to it."""
-            return space if all(part.codomain.upper == space.upper for part in parts) else space.reals()
+            return space if all(part.codomain.upper == space.upper for part in parts) else space.within(None)
 
         self.before = chains(space, before)
         inside = reached(self.before.values(), space)

@@ -15,7 +15,7 @@ class Matrix(Transform):
     """z = W x at every position of an image, or over a vector; log-det = positions * log|det W|."""
 
     def __init__(self, space: Space):
-        super().__init__(space, space.reals())
+        super().__init__(space, space.within(None))
         self.positions = prod(space.event[1:])
 
     def weight(self) -> Tensor:

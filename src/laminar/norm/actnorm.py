@@ -23,7 +23,7 @@ class ActNorm(Transform):
     """
 
     def __init__(self, space: Space, per: str = "channel", shift: bool = True, floor: float = 1e-3):
-        super().__init__(space, space.reals())
+        super().__init__(space, space.within(None))
         if per not in ("channel", "element"):
             raise Refused(f"norm.per is channel or element, not {per!r}")
         shape = space.event if per == "element" else (space.event[0], *[1] * (len(space.event) - 1))

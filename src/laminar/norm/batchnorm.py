@@ -18,7 +18,7 @@ class BatchNorm(Transform):
     """
 
     def __init__(self, space: Space, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False):
-        super().__init__(space, space.reals())
+        super().__init__(space, space.within(None))
         shape = (space.event[0], *[1] * (len(space.event) - 1))
         self.positions = space.size // space.event[0]
         self.eps, self.momentum = eps, momentum

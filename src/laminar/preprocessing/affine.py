@@ -14,7 +14,7 @@ class Affine(Transform):
 
     def __init__(self, space: Space, low: float = -0.5, high: float = 0.5):
         upper = upper_of(space, "affine")
-        super().__init__(space, space.reals(high if low == 0 else None))
+        super().__init__(space, space.within(high if low == 0 else None))
         self.low, self.slope = low, (high - low) / upper
         self.log_det = space.size * log(self.slope)
 

@@ -21,7 +21,7 @@ class Logit(Transform):
 
     def __init__(self, space: Space, alpha: float = 0.05):
         upper = upper_of(space, "logit")
-        super().__init__(space, space.reals())
+        super().__init__(space, space.within(None))
         self.alpha, self.slope = alpha, (1.0 - 2.0 * alpha) / upper
         self.constant = space.size * log(self.slope)
 

@@ -10,7 +10,7 @@ class Identity(Transform):
     """z = x; log-det 0."""
 
     def __init__(self, space: Space):
-        super().__init__(space, space.reals(space.upper))
+        super().__init__(space)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return x, x.new_zeros(len(x))

@@ -13,7 +13,7 @@ class Sigmoid(Transform):
     """z = sigmoid(x), in (0, 1); log-det = sum [log z + log(1 - z)]."""
 
     def __init__(self, space: Space):
-        super().__init__(space, space.reals(upper=1.0))
+        super().__init__(space, space.within(1.0))
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return torch.sigmoid(x), -sum_event(F.softplus(x) + F.softplus(-x))
