@@ -1,0 +1,38 @@
+"""Configs as the command line composes them, and the flows that they describe."""
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from laminar.door import CONF
+from laminar.flow import Flow
+from laminar.knobs import refuse_unread
+from laminar.recipe import build
+from laminar.space import Space
+
+DIGITS, MNIST, CIFAR = Space((1, 8, 8), levels=17), Space((1, 28, 28), levels=256), Space((3, 32, 32), levels=256)
+IMAGENET64, CELEBA_HQ = Space((3, 64, 64), levels=256), Space((3, 256, 256), levels=32)
+PLANE = Space((2,))
+
+
+def members(group: str) -> list[str]:
+    return sorted(page.stem for page in (CONF / group).glob("*.yaml"))
+
+
+def composed(*words: str) -> DictConfig:
+    """The config of ``laminar-train *words``, refused like there if a knob in it does nothing."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", list(words))
+    refuse_unread(OmegaConf.to_container(config))
+    return config
+
+
+def flow(space: Space, *words: str, device: str = "cpu") -> Flow:
+    """The flow of ``laminar-train *words`` for a space; on the meta device it costs no memory."""
+    recipe = build(composed(*words).flow)
+    with torch.device(device):
+        return recipe(space)
+
+
+def parameters(space: Space, *words: str) -> int:
+    return sum(parameter.numel() for parameter in flow(space, *words, device="meta").parameters())
