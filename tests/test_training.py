@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from engine import config, prepared
+from engine import callback, config, prepared
 
 from laminar import noise, scheduler
 from laminar.callbacks.ema import EMA
@@ -74,7 +74,9 @@ def test_an_average_is_of_floats_alone(decay):
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("averaged")
-    plain = prepared(folder, "callbacks=[nonfinite,signals,ema,checkpoints]", "callbacks.ema.decay=0.8", "optimizer.lr=0.01")
+    spoil = callback("NaNAt", step=15, name="transform.parts.3.bodies.0.parts.0.coupling.net.head.weight", value=9.0)
+    average = ["callbacks=[nonfinite,signals,ema,checkpoints]", "callbacks.ema.decay=0.8", "optimizer.lr=0.01"]
+    plain = prepared(folder, *average, *spoil)  # so the best weights are not the last ones
     return folder, plain, run(plain, folder)
 
 

@@ -23,10 +23,15 @@ class EMA(WeightAveraging):
 
         super().__init__(multi_avg_fn=update)
 
+    # Lightning swaps the average in for every validation: before there is one, and over weights loaded from a checkpoint.
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self._average_model is not None and self._average_model.n_averaged > 0:
+        if self._averages(trainer):
             super().on_validation_epoch_start(trainer, module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self._average_model is not None and self._average_model.n_averaged > 0:
+        if self._averages(trainer):
             super().on_validation_epoch_end(trainer, module)
+
+    def _averages(self, trainer: pl.Trainer) -> bool:
+        return trainer.state.fn == "fit" and self._average_model is not None and self._average_model.n_averaged > 0
