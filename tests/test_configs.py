@@ -1,0 +1,288 @@
+"""Every page composes and builds; every combination that cannot work is refused with a sentence."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from pages import CELEBA_HQ, CIFAR, CONF, DIGITS, IMAGENET64, MNIST, PLANE, composed, flow, members
+
+from laminar.datamodule import FlowDataModule
+from laminar.recipe import build, check_targets
+from laminar.refused import Refused
+from laminar.space import Space
+from laminar.transform import initialising
+
+LABELLED = Space((1, 8, 8), levels=17, context={"label": (10,)})
+
+FLOWS = {
+    "nice": [MNIST, PLANE],
+    "realnvp": [DIGITS, MNIST, CIFAR],
+    "realnvp_flat": [DIGITS, PLANE],
+    "glow": [DIGITS, CIFAR],
+    "flowpp": [DIGITS, CIFAR],
+    "nis": [DIGITS],
+    "rqnsf": [DIGITS, PLANE],
+    "rqnsf_image": [DIGITS, CIFAR],
+    "jet": [DIGITS, IMAGENET64],
+}
+SMALL = {"realnvp": ["size.levels=2"], "glow": ["size.levels=2"]}
+
+
+def test_every_flow_is_listed_here():
+    assert sorted(FLOWS) == members("flow")
+
+
+@pytest.mark.parametrize(("name", "space"), [(name, space) for name, spaces in FLOWS.items() for space in spaces])
+def test_flows_compose_and_build(name, space):
+    data = ["data=moons"] if space is PLANE else []
+    built = flow(space, f"flow={name}", *data, *SMALL.get(name, []), device="meta")
+    assert built.transform.codomain.size == space.size
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_recipe_picks_members_and_never_reaches_into_one(name):
+    assert yaml.safe_load((CONF / "flow" / f"{name}.yaml").read_text()).keys() == {"defaults", "step", "flow"}
+
+
+# Where a member needs another flow than Glow, or another space than photographs.
+ON_VECTORS = ("flow=realnvp_flat", "data=digits")
+HOMES = {
+    "mask=halves": (DIGITS, *ON_VECTORS),
+    "mask=parity": (DIGITS, *ON_VECTORS),
+    "mask=rqnsf": (DIGITS, *ON_VECTORS),
+    "mask=bad": (DIGITS, "multiscale=flat"),
+    "mask=good": (DIGITS, "multiscale=flat"),
+    "mask=jet": (IMAGENET64, "multiscale=flat"),
+    "mask=rqnsf_flat": (IMAGENET64, "multiscale=flat"),
+    "mask=flowpp_imagenet64": (IMAGENET64, "multiscale=flat"),
+    "net=mlp": (DIGITS, *ON_VECTORS),
+    "net=mlp_nice": (DIGITS, *ON_VECTORS),
+    "net=one_blob": (DIGITS, "flow=nis"),
+    "prior=uniform": (DIGITS, "flow=nis"),
+    "prior=beta": (DIGITS, "flow=nis"),
+    "dequantization=none": (PLANE, "flow=realnvp_flat", "data=moons"),
+    "context=label": (LABELLED,),
+}
+KNOBS = ("coupling", "mask", "multiscale", "net", "prior", "mix", "norm", "dequantization", "preprocessing", "context")
+
+
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group in KNOBS for name in members(group)])
+def test_members_of_the_knobs_compose_and_build(choice):
+    space, *words = HOMES.get(choice, (CIFAR,))
+    built = flow(space, *(words if "flow" in "".join(words) else ["flow=glow", *words]), choice, "size.steps=1", device="meta")
+    assert sum(parameter.numel() for parameter in built.parameters()) > 0
+
+
+@pytest.mark.parametrize("name", members("optimizer"))
+def test_optimizers_build(name):
+    assert build(composed(f"optimizer={name}").optimizer)([torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize("name", members("scheduler"))
+def test_schedulers_build(name):
+    recipe = build(composed(f"scheduler={name}").scheduler)["recipe"]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    rate = optimizer.param_groups[0]["lr"] if recipe is None else recipe(optimizer).get_last_lr()[0]
+    assert 0 < rate <= 1
+
+
+def test_the_exponential_schedule_holds_before_it_decays():
+    words = ("warmup=2", "hold=3", "decay=0.5", "floor=0.3")
+    config = composed("scheduler=exponential", *(f"scheduler.recipe.{word}" for word in words))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, rates = build(config.scheduler)["recipe"](optimizer), []
+    for _ in range(9):
+        rates += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+    assert rates == [0.5, 1, 1, 1, 1, 1, 0.5, 0.3, 0.3]
+
+
+@pytest.mark.parametrize("name", members("objective"))
+def test_objectives_build(name):
+    assert callable(build(composed(f"objective={name}").objective))
+
+
+@pytest.mark.parametrize("name", members("data"))
+def test_data_build(name):
+    needed = {"npz": ["path=rows.npz"], "image_folder": ["path=photos", "size=32"]}
+    config = composed(f"data={name}", *(f"data.{word}" for word in needed.get(name, [])))
+    assert build(config.data).batch_size == config.data.batch_size
+
+
+@pytest.mark.parametrize("choice", [f"{g}={n}" for g in ("trainer", "callbacks", "logger", "debug") for n in members(g)])
+def test_engine_pages_compose_within_the_allow_list(choice):
+    check_targets(OmegaConf.to_container(composed(choice), resolve="profiler" not in choice))
+
+
+# Experiments
+
+SPACES = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR, "moons": PLANE, "32": CIFAR, "64": IMAGENET64, "256": CELEBA_HQ}
+NEEDED = {"npz": ["data.path=train.npz"], "image_folder": ["data.path=photos"]}
+
+
+def page(name: str) -> tuple[str, dict]:
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    return text, yaml.safe_load(text)
+
+
+def data_of(name: str) -> str:
+    """The data set of an experiment, or of the one that it varies."""
+    defaults = page(name)[1]["defaults"]
+    chosen = [choice["override /data"] for choice in defaults if isinstance(choice, dict) and "override /data" in choice]
+    return chosen[0] if chosen else data_of(next(choice for choice in defaults if choice in members("experiment")))
+
+
+def space_of(name: str) -> Space:
+    """The data's Space; that of arrays and folders is in the experiment's name."""
+    data = data_of(name)
+    side = re.search(r"\d*$", name)[0] or "64"
+    return SPACES[data if data in SPACES else side]
+
+
+@pytest.mark.parametrize("name", members("experiment"))
+def test_experiments_compose_and_build(name):
+    space, words = space_of(name), [f"experiment={name}", *NEEDED.get(data_of(name), [])]
+    config = composed(*words)
+    assert config.name == name
+    assert flow(space, *words, device="meta").transform.codomain.size == space.size
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer, schedule = build(config.optimizer)([weight]), build(config.scheduler)["recipe"]
+    if schedule is not None:
+        schedule(optimizer)
+    assert build(config.data).batch_size == config.data.batch_size
+    check_targets(OmegaConf.to_container(config.callbacks, resolve=True))
+
+
+@pytest.mark.parametrize("name", members("experiment"))
+def test_an_experiment_states_its_command_and_the_number_to_expect(name):
+    head = "".join(line for line in page(name)[0].splitlines(keepends=True) if line.startswith("#"))
+    assert f"laminar-train experiment={name}" in head
+    assert re.search(r"Expect|No published number", head)
+
+
+@pytest.mark.parametrize("variant", members("variant"))
+def test_variants_belong_to_a_sweep(variant):
+    sweeps = [page(name)[1].get("hydra", {}).get("sweeper", {}).get("params", {}) for name in members("experiment")]
+    assert sum(variant in params.get("variant", "").split(",") for params in sweeps) == 1
+
+
+def test_a_variant_carries_its_published_number():
+    published = {
+        name: composed("experiment=flowpp_ablation", f"variant=flowpp_{name}").published
+        for name in ("uniform", "affine", "no_attention", "full")
+    }
+    assert published == {"uniform": 3.292, "affine": 3.200, "no_attention": 3.193, "full": 3.165}
+
+
+def test_the_command_line_has_the_last_word():
+    config = composed("experiment=realnvp_cifar10", "coupling=additive", "net=convnet", "size.width=7", "optimizer.lr=1")
+    assert config.coupling._target_.endswith("Additive") and config.net._target_.endswith("ConvNet")
+    assert (config.size.width, config.net.width, config.optimizer.lr, config.data.batch_size) == (7, 7, 1, 64)
+
+
+CPU_SIZED = [
+    ("experiment=nice_digits",),
+    ("experiment=realnvp_digits",),
+    ("experiment=realnvp_moons",),
+    ("experiment=nis_digits",),
+    *(("experiment=flowpp_ablation_digits", f"variant=small_{name}") for name in ("full", "uniform", "affine", "no_attention")),
+    *(("experiment=partitioning", f"variant=partition_{name}") for name in ("good", "bad")),
+    ("experiment=glow_ablation", "data=digits", "size.width=32", "size.steps=4", "size.levels=2", "mix=reverse"),
+]
+
+
+@pytest.mark.parametrize("words", CPU_SIZED, ids=lambda words: " ".join(words[:2]))
+def test_experiments_of_a_cpus_size_take_two_steps(words):
+    config = composed(*words)
+    data = FlowDataModule(build(config.data), build(config.dequantization), config.seed)
+    torch.manual_seed(0)
+    built = build(config.flow)(data.space)
+    x = data.first_batch()[0][:32]
+    with initialising():
+        built.log_prob(x)
+    optimizer = build(config.optimizer)(built.parameters())
+    objective = build(config.objective)
+    before = [parameter.detach().clone() for parameter in built.parameters()]
+    for _ in range(2):
+        loss = -objective(built, x, None).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.isfinite()
+    assert any(not torch.equal(old, new) for old, new in zip(before, built.parameters(), strict=True))
+
+
+def test_a_sweep_by_an_experiment_ends_with_a_table_and_pictures_of_the_masks(tmp_path):
+    words = ("experiment=partitioning", "size.width=4", "size.depth=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
+    engine = ("logger=csv", "callbacks=masks", "scheduler.recipe.warmup=1", "data.batch_size=32")
+    command = [sys.executable, "-m", "laminar.train", *words, *engine, f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "table.csv").open()))
+    assert [row["variant"] for row in rows] == ["partition_good", "partition_bad"]
+    assert all(float(row["test/bpd"]) > 0 for row in rows)
+    assert {path.parents[1].name for path in Path(tmp_path, "sweep").rglob("masks.png")} == {"0", "1"}
+
+
+# What cannot work
+
+WRONG = {
+    "a vector mask on images": (CIFAR, "flow=glow mask=parity", "mask=parity splits vectors.*choose mask=checkerboard"),
+    "halves on images": (CIFAR, "flow=realnvp mask=halves", "mask=halves splits vectors"),
+    "an image mask on vectors": (DIGITS, "flow=nice mask=checkerboard", "mask=checkerboard splits images.*mask=parity"),
+    "a squeeze on vectors": (DIGITS, "flow=realnvp_flat mask=channel", "squeeze reshapes images.*mask for vectors"),
+    "an image net on vectors": (DIGITS, "flow=nice net=convnet", "net=convnet reads images.*choose net=mlp"),
+    "a vector net on images": (CIFAR, "flow=glow net=mlp", "net=mlp reads vectors.*choose net=convnet"),
+    "a mask that moves nothing": (Space((1,), 4), "flow=realnvp_flat", "mask=halves would move nothing"),
+    "levels that leave one channel": (DIGITS, "flow=realnvp mask=good", "would move nothing.*single channel.*level 1 of 2"),
+    "five halvings of 28 pixels": (MNIST, "flow=glow size.levels=5", "squeeze by 2 does not divide.*fewer size.levels"),
+    "a checkerboard 7 wide": (MNIST, "flow=realnvp size.levels=3", "needs an even width.*fewer size.levels"),
+    "variational on a table": (PLANE, "flow=realnvp_flat dequantization=variational", "dequantization=variational adds noise"),
+    "uniform on a table": (PLANE, "flow=realnvp_flat dequantization=uniform", "choose dequantization=none"),
+    "none on integers": (DIGITS, "flow=realnvp dequantization=none", "no upper bound.*dequantization=uniform"),
+    "logit on a table": (
+        PLANE,
+        "flow=realnvp_flat dequantization=none",
+        "preprocessing=logit rescales",
+    ),
+    "labels that are not there": (DIGITS, "flow=glow context=label", "the data have none"),
+    "a bounded prior": (CIFAR, "flow=glow prior=uniform", "prior=uniform has no density outside"),
+    "bins that fill the interval": (CIFAR, "flow=rqnsf_image coupling.bins=1000", "coupling.min_bin_width=0.001 times"),
+    "no components": (CIFAR, "flow=flowpp coupling.components=0", "components"),
+    "attention on large images": (CELEBA_HQ, "flow=flowpp dequantization=uniform", "GiB of attention.*squeeze more"),
+    "heads that do not divide": (CIFAR, "flow=flowpp size.width=30", "no multiple of 4"),
+    "a knob that nothing reads": (CIFAR, "flow=nis +norm=actnorm", "norm would change nothing"),
+    "a key that nothing reads": (CIFAR, "flow=nis +speed=11", "speed would change nothing"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_work_is_refused_with_a_sentence(case):
+    space, words, sentence = WRONG[case]
+    with pytest.raises(Refused, match=sentence) as refusal:
+        flow(space, *words.split(), device="meta")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("flow=gloww", "Could not find 'flow/gloww'"),
+        ("coupling=affin", "Could not find 'coupling/affin'"),
+        ("size.withd=3", "withd"),
+        ("flow=nis norm=actnorm", "Could not override 'norm'"),
+        ("variant=flowpp_full", "Could not override 'variant'"),
+        ("experiment=nice_digits variant=flowpp_full", "Could not override 'variant'"),
+    ],
+)
+def test_misspelt_words_are_refused_by_hydra(words, sentence):
+    with pytest.raises(HydraException, match=sentence):
+        composed(*words.split())

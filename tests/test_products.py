@@ -1,0 +1,142 @@
+"""The whole product: law x mask scheme x multiscale x dequantization x prior on 8x8 digits.
+
+What the house allows takes one finite training step and gives the integers back; the rest is refused, with its sentence.
+"""
+
+from functools import cache, partial
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from pages import DIGITS, composed, members
+
+from laminar.compose.chain import Chain
+from laminar.data.digits import Digits
+from laminar.flow import Flow
+from laminar.layer.coupling import Coupling
+from laminar.layer.step import Step
+from laminar.recipe import build
+from laminar.refused import Refused
+from laminar.reshape.flatten import Flatten
+from laminar.transform import initialising
+
+TINY = ("size.width=4", "size.depth=1", "size.steps=1", "size.levels=2")
+
+# One member for each size that has pages of its own.
+LAWS = sorted(set(members("coupling")) - {"mixture_logistic", "rational_quadratic", "rational_quadratic_4"})
+DEQUANTIZATIONS = ["uniform", "variational_small", "variational_affine"]
+PRIORS = members("prior")
+MULTISCALES = members("multiscale")
+VECTOR_MASKS = ["halves", "parity", "rqnsf"]
+IMAGE_MASKS = sorted(set(members("mask")) - set(VECTOR_MASKS))
+
+UNIT = ("piecewise_linear_unit", "piecewise_quadratic_unit")  # laws that keep noise in [0, 1]
+BOUNDED = ("beta", "uniform")  # priors without density outside of it
+
+SINGLE = "mask=channel would move nothing, because the event .* has a single channel"
+REFUSED = {
+    # Schemes that begin with 3 squeezes leave 1x1 positions, of which no column moves.
+    "flowpp_imagenet64": {name: "mask=columns needs an even number of columns" for name in MULTISCALES},
+    # Between levels half of the channels go, so a scheme must end with two or more.
+    "bad": {name: SINGLE for name in ("halves", "learned_halves")},
+    "good": {name: SINGLE for name in ("halves", "learned_halves")},
+    # The second level has 1x1 or 2x2 positions.
+    "jet": {name: "squeeze by 4 does not divide" for name in ("halves", "learned_halves")},
+    "rqnsf_flat": {name: "squeeze by 2 does not divide" for name in ("halves", "learned_halves")},
+}
+
+
+@cache
+def page(group: str, member: str) -> dict:
+    """A group's page as a plain container, its interpolations resolved in tiny sizes."""
+    config = composed("flow=glow", f"{group}={member}", *TINY)
+    return OmegaConf.to_container(config[group], resolve=True)
+
+
+@cache
+def recipe(group: str, member: str):
+    return build(page(group, member))
+
+
+@cache
+def multiscale(member: str):
+    """The page's recipe, less the scheme and the step that it refers to."""
+    return build({key: value for key, value in page("multiscale", member).items() if key not in ("scheme", "step")})
+
+
+@cache
+def digits() -> torch.Tensor:
+    x = Digits(batch_size=6).load(0).train.values[:6].clone()
+    x[0], x[1] = 0, 16
+    return x
+
+
+def assembled(law: str, mask: str, scales: str, dequantization: str, prior: str = "gaussian") -> Flow:
+    """What flow=glow and flow=nis make of these members; vector masks see the image flattened."""
+    vector = mask in VECTOR_MASKS
+    layer = partial(Coupling, law=recipe("coupling", law), net=recipe("net", "mlp" if vector else "convnet"))
+    before = [] if law in UNIT else [recipe("norm", "actnorm"), recipe("mix", "conv1x1")]
+    parts = [
+        recipe("dequantization", dequantization),
+        recipe("preprocessing", "unit" if law in UNIT else "logit"),
+        *([Flatten] if vector else []),
+        partial(multiscale(scales), scheme=recipe("mask", mask), step=partial(Step, layer=layer, before=before)),
+    ]
+    torch.manual_seed(0)
+    return Flow(DIGITS, partial(Chain, parts=parts), recipe("prior", prior))
+
+
+@pytest.mark.parametrize("scales", MULTISCALES)
+@pytest.mark.parametrize("mask", [*IMAGE_MASKS, *VECTOR_MASKS])
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("dequantization", DEQUANTIZATIONS)
+def test_product(law, mask, scales, dequantization):
+    sentence = REFUSED.get(mask, {}).get(scales)
+    if mask in VECTOR_MASKS and scales != "flat":
+        sentence = "mask=channel splits the channels of images"
+    if sentence:
+        with pytest.raises(Refused, match=sentence):
+            assembled(law, mask, scales, dequantization)
+        return
+    flow, x = assembled(law, mask, scales, dequantization), digits()
+    with initialising():
+        flow.log_prob(x)
+    z, contribution = flow.transform(x)
+    losses, modules = [], [flow]
+    for name in PRIORS:
+        prior = recipe("prior", name)(flow.transform.codomain)
+        if name in BOUNDED and (law not in UNIT or scales == "learned_halves"):
+            with pytest.raises(Refused, match=f"prior={name} has no density outside"):
+                prior.check_noise()
+            continue
+        modules.append(prior)
+        losses.append(-(prior.log_prob(z) + contribution).mean())
+    assert len(losses) == len(PRIORS) - (0 if law in UNIT and scales != "learned_halves" else len(BOUNDED))
+    optimizer = torch.optim.Adam([p for module in modules for p in module.parameters()], lr=1e-3)
+    torch.stack(losses).sum().backward()
+    for loss in losses:
+        assert loss.isfinite()
+    for name, parameter in flow.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.isfinite().all(), name
+    optimizer.step()
+    flow.eval()
+    with torch.no_grad():
+        assert flow.log_prob(x).isfinite().all()
+        assert torch.equal(flow.decode(flow.encode(x, mean=True), mean=True), x)
+
+
+@pytest.mark.parametrize("mask", IMAGE_MASKS)
+def test_image_masks_refuse_vectors(mask):
+    layer = partial(Coupling, law=recipe("coupling", "affine"), net=recipe("net", "mlp"))
+    body = partial(multiscale("flat"), scheme=recipe("mask", mask), step=partial(Step, layer=layer))
+    with pytest.raises(Refused, match="images, and the event here has shape"):
+        Chain(DIGITS.reals(), [Flatten, body])
+
+
+@pytest.mark.parametrize("mask", VECTOR_MASKS)
+def test_vector_masks_refuse_images(mask):
+    layer = partial(Coupling, law=recipe("coupling", "affine"), net=recipe("net", "convnet"))
+    body = partial(multiscale("flat"), scheme=recipe("mask", mask), step=partial(Step, layer=layer))
+    with pytest.raises(Refused, match=r"splits vectors, and the event here is an image.*flow that flattens"):
+        body(DIGITS.reals())
