@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.utils import get_object
+from torch import nn
 
+from laminar.coupling.law import Law
+from laminar.mask.partition import Partition
+from laminar.net.net import Net
+from laminar.prior.prior import Prior
 from laminar.recipe import targets
+from laminar.transform import Transform
 
 ROOT = Path(__file__).parents[1]
 SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
@@ -18,7 +24,8 @@ FLOORS = [
     {"refused", "space", "numerics", "noise", "recipe"},
     {"transform"},
     {"context", "coupling", "mask", "net", "prior"},
-    {"compose", "layer", "mix", "norm", "reshape", "preprocessing", "dequantization"},
+    {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
+    {"layer"},
     {"flow"},
     {"objective", "data"},
 ]
@@ -51,11 +58,7 @@ def test_a_file_imports_only_from_lower_floors_or_its_own_folder(path):
     if here == TOP:
         return
     siblings = {room(path)} | (FLOORS[here] if here == 0 else set())
-    assert {name for name in imports(path) if FLOOR.get(name, TOP) >= here} <= siblings | LADDER.get(room(path), set())
-
-
-# Within the floor of composition: levels are chains, steps hold chains.
-LADDER = {"layer": {"compose"}}
+    assert {name for name in imports(path) if FLOOR.get(name, TOP) >= here} <= siblings
 
 
 def pages(group: str) -> list[Path]:
@@ -93,26 +96,13 @@ def test_the_root_of_a_page_points_into_its_own_folder(page):
 
 @pytest.mark.parametrize("group", [group for group in MENUS if group not in ("data", "objective")])
 def test_every_final_class_of_a_menu_can_be_ordered(group):
+    orders = (Law, Partition, Net, Prior, Transform)  # beside these, a folder holds what they are made of
     ordered = {target for page in CONF.rglob("*.yaml") for target in targets(read(page))}
-    helpers = {name for name in final_classes(group) if not _is_a_part(name)}
-    assert final_classes(group) - helpers <= ordered
+    assert {name for name in final_classes(group) if issubclass(get_object(name), orders)} <= ordered
 
 
-def _is_a_part(name: str) -> bool:
-    """Whether a class is something to order, rather than what such classes are made of."""
-    from laminar.coupling.law import Law
-    from laminar.mask.partition import Partition
-    from laminar.net.net import Net
-    from laminar.prior.prior import Prior
-    from laminar.transform import Transform
-
-    return issubclass(get_object(name), Law | Partition | Net | Prior | Transform)
-
-
-def eager_modules(node, below_root: bool = False):
+def eager_modules(node):
     """Targets of modules that a config would build before their Space is known."""
-    from torch import nn
-
     if isinstance(node, dict):
         target = node.get("_target_")
         if target and not node.get("_partial_"):
