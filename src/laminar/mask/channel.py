@@ -1,6 +1,7 @@
 """Channel: the first and the second half of the channels (RealNVP, https://arxiv.org/abs/1605.08803; Glow)."""
 
 from laminar.mask.blocks import Blocks
+from laminar.mask.partition import images_only
 from laminar.refused import Refused
 from laminar.space import Space
 
@@ -9,14 +10,10 @@ class Channel(Blocks):
     """given = x[:C//2], moved = x[C//2:] of an image ``(C, H, W)``; flipped, the other way round."""
 
     def __init__(self, space: Space, flip: bool = False):
-        if not space.is_image:
-            raise Refused(
-                f"mask=channel splits the channels of images, and the event here has shape {space.event}: "
-                "choose mask=halves or mask=parity"
-            )
+        images_only("channel", space)
         if space.event[0] < 2:
             raise Refused(
                 f"mask=channel would move nothing, because the event {space.event} has a single channel: squeeze before "
-                "it (as mask=glow does), or choose mask=checkerboard with multiscale=flat"
+                "it, or choose mask=checkerboard with multiscale=flat"
             )
         super().__init__(space, flip, dim=0)

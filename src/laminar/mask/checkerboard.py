@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from laminar.mask.partition import Partition
+from laminar.mask.partition import Partition, images_only
 from laminar.refused import Refused
 from laminar.space import Space
 
@@ -18,11 +18,7 @@ class Checkerboard(Partition):
 
     def __init__(self, space: Space, flip: bool = False, full: bool = False):
         super().__init__(space, flip)
-        if not space.is_image:
-            raise Refused(
-                f"mask=checkerboard splits images, and the event here has shape {space.event}: "
-                "choose mask=parity or mask=halves"
-            )
+        images_only("checkerboard", space)
         if space.event[2] % 2:
             raise Refused(
                 f"mask=checkerboard needs an even width, and the event here has shape {space.event}: "

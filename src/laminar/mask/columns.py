@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from laminar.mask.partition import Partition
+from laminar.mask.partition import Partition, images_only
 from laminar.refused import Refused
 from laminar.space import Space
 
@@ -17,8 +17,7 @@ class Columns(Partition):
 
     def __init__(self, space: Space, flip: bool = False, axis: str = "columns"):
         super().__init__(space, flip)
-        if not space.is_image:
-            raise Refused(f"mask=columns splits images, and the event here has shape {space.event}: choose mask=parity")
+        images_only("columns", space)
         if axis not in ("rows", "columns"):
             raise Refused(f"the axis of mask=columns is rows or columns, not {axis!r}")
         self.dim = -1 if axis == "columns" else -2

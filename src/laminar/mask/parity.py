@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from laminar.mask.partition import Partition
+from laminar.mask.partition import Partition, vectors_only
 from laminar.refused import Refused
 from laminar.space import Space
 
@@ -13,11 +13,7 @@ class Parity(Partition):
 
     def __init__(self, space: Space, flip: bool = False):
         super().__init__(space, flip)
-        if not space.is_vector:
-            raise Refused(
-                f"mask=parity splits vectors, and the event here is an image of shape {space.event}: "
-                "choose mask=checkerboard or mask=channel, or a flow that flattens (flow=nice, flow=realnvp_flat)"
-            )
+        vectors_only("parity", space)
         n = space.event[0]
         if n < 2:
             raise Refused("mask=parity would move nothing, because the event has one value: choose data with more of them")

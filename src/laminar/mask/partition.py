@@ -2,7 +2,24 @@
 
 from torch import Tensor
 
+from laminar.refused import Refused
 from laminar.space import Space
+
+
+def images_only(mask: str, space: Space) -> None:
+    if not space.is_image:
+        raise Refused(
+            f"mask={mask} splits images, and the event here has shape {space.event}: choose a flow for vectors "
+            "(flow=realnvp_flat, flow=rqnsf), with mask=halves or mask=parity"
+        )
+
+
+def vectors_only(mask: str, space: Space) -> None:
+    if not space.is_vector:
+        raise Refused(
+            f"mask={mask} splits vectors, and the event here is an image of shape {space.event}: "
+            "choose mask=checkerboard or mask=channel, or a flow that flattens (flow=nice, flow=realnvp_flat)"
+        )
 
 
 class Partition:

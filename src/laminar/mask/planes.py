@@ -1,6 +1,7 @@
 """Planes: the top and the bottom, or the left and the right half of an image."""
 
 from laminar.mask.blocks import Blocks
+from laminar.mask.partition import images_only
 from laminar.refused import Refused
 from laminar.space import Space
 
@@ -15,8 +16,7 @@ class Planes(Blocks):
     """
 
     def __init__(self, space: Space, flip: bool = False, axis: str = "rows"):
-        if not space.is_image:
-            raise Refused(f"mask=planes splits images, and the event here has shape {space.event}: choose mask=halves")
+        images_only("planes", space)
         if axis not in ("rows", "columns"):
             raise Refused(f"a plane's axis is rows or columns, not {axis!r}")
         dim = 1 if axis == "rows" else 2
