@@ -25,6 +25,10 @@ class SweepTable(Callback):
     """
 
     failed = False
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        self.folder = Path(config.hydra.sweep.dir)
 
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         from hydra.core.utils import JobStatus
@@ -47,12 +51,12 @@ class SweepTable(Callback):
                 (folder / FAILURE).write_text(f"{type(error).__name__}: {error}\n")
             self.failed = True
             job_return.return_value, job_return.status = WORST, JobStatus.COMPLETED
-        write(Path(job_return.hydra_cfg.hydra.sweep.dir))
+        if self.folder is not None:  # None in a launcher's process of its own
+            write(self.folder)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        rows = write(folder)
-        show(rows, folder)
+        rows = write(self.folder)
+        show(rows, self.folder)
         if self.failed or any(row["status"] != "done" for row in rows):
             raise SystemExit(1)
 
