@@ -1,6 +1,7 @@
 """laminar-train: trains a flow and leaves a run folder.
 
-laminar-train                                            RealNVP on 8x8 digits, a few minutes on a CPU
+laminar-train experiment=realnvp_digits                  RealNVP on 8x8 digits, a minute or two on a CPU
+laminar-train                                            the published RealNVP on digits, half an hour on a CPU
 laminar-train flow=glow data=mnist prior=logistic        another recipe, data set and prior
 laminar-train flow=realnvp size.width=64 optimizer.lr=3e-4 trainer.max_steps=5000
 laminar-train experiment=realnvp_cifar10 trainer=gpu     a paper's setting
