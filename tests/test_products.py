@@ -93,7 +93,7 @@ def assembled(law: str, mask: str, scales: str, dequantization: str, prior: str 
 def test_product(law, mask, scales, dequantization):
     sentence = REFUSED.get(mask, {}).get(scales)
     if mask in VECTOR_MASKS and scales != "flat":
-        sentence = "mask=channel splits the channels of images"
+        sentence = "mask=channel splits images"
     if sentence:
         with pytest.raises(Refused, match=sentence):
             assembled(law, mask, scales, dequantization)
