@@ -9,20 +9,18 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from laminar.datamodule import FlowDataModule
-from laminar.door import CONF
-from laminar.recipe import build
-from laminar.transform import initialising
+from laminar.config.pages import compose
+from laminar.config.recipe import build
+from laminar.data.datamodule import FlowDataModule
+from laminar.flows.transform import initialising
 
 
 def main(overrides: list[str], rounds: int) -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides)
+    config = compose("train", overrides)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = FlowDataModule(build(config.data), seed=0)
     x, label, *_ = data.first_batch()

@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 
-from laminar.door import CONF
-from laminar.folder import write_config
+from laminar.config.pages import compose
+from laminar.runs.folder import write_config
 
 SMALL = (
     "flow=realnvp_flat",
@@ -26,8 +25,7 @@ SMALL = (
 
 def config(*overrides: str) -> dict:
     """The resolved config of a run on digits that takes about a second."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", [*SMALL, *overrides]), resolve=True)
+    return OmegaConf.to_container(compose("train", [*SMALL, *overrides]), resolve=True)
 
 
 def prepared(folder: Path, *overrides: str) -> dict:

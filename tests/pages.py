@@ -1,14 +1,13 @@
 """Configs as the command line composes them, and the flows that they describe."""
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from laminar.door import CONF
-from laminar.flow import Flow
-from laminar.knobs import refuse_unread
-from laminar.recipe import build
-from laminar.space import Space
+from laminar.config.knobs import refuse_unread
+from laminar.config.pages import CONF, compose
+from laminar.config.recipe import build
+from laminar.flows.flow import Flow
+from laminar.flows.space import Space
 
 DIGITS, MNIST, CIFAR = Space((1, 8, 8), levels=17), Space((1, 28, 28), levels=256), Space((3, 32, 32), levels=256)
 IMAGENET64, CELEBA_HQ = Space((3, 64, 64), levels=256), Space((3, 256, 256), levels=32)
@@ -21,8 +20,7 @@ def members(group: str) -> list[str]:
 
 def composed(*words: str) -> DictConfig:
     """The config of ``laminar-train *words``, refused like there if a knob in it does nothing."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", list(words))
+    config = compose("train", words)
     refuse_unread(OmegaConf.to_container(config))
     return config
 

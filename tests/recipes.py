@@ -5,43 +5,43 @@ from functools import partial
 import torch
 from torch import nn
 
-from laminar.compose.chain import Chain
-from laminar.compose.inverse import Inverse
-from laminar.compose.level import Level
-from laminar.compose.multiscale import Multiscale
-from laminar.coupling.additive import Additive
-from laminar.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
-from laminar.coupling.mixture_logistic import MixtureLogistic
-from laminar.coupling.piecewise_linear import PiecewiseLinear
-from laminar.coupling.piecewise_quadratic import PiecewiseQuadratic
-from laminar.coupling.rational_quadratic import RationalQuadratic
-from laminar.dequantization.none import Reals
-from laminar.layer.coupling import Coupling
-from laminar.layer.elementwise import Elementwise
-from laminar.layer.step import Step
-from laminar.mask.channel import Channel
-from laminar.mask.checkerboard import Checkerboard
-from laminar.mask.columns import Columns
-from laminar.mask.halves import Halves
-from laminar.mask.parity import Parity
-from laminar.mask.planes import Planes
-from laminar.mask.scheme import Scheme
-from laminar.mix.conv1x1 import Conv1x1
-from laminar.mix.householder import Householder
-from laminar.mix.permute import Permute
-from laminar.mix.plu import PLU
-from laminar.net.convnet import ConvNet
-from laminar.net.mlp import MLP
-from laminar.norm.actnorm import ActNorm
-from laminar.norm.batchnorm import BatchNorm
-from laminar.preprocessing.affine import Affine as AffinePreprocessing
-from laminar.preprocessing.logit import Logit
-from laminar.preprocessing.none import Identity
-from laminar.preprocessing.sigmoid import Sigmoid as SigmoidTransform
-from laminar.reshape.flatten import Flatten
-from laminar.reshape.squeeze import Squeeze
-from laminar.reshape.unsqueeze import Unsqueeze
-from laminar.space import Space
+from laminar.flows.compose.chain import Chain
+from laminar.flows.compose.inverse import Inverse
+from laminar.flows.compose.level import Level
+from laminar.flows.compose.multiscale import Multiscale
+from laminar.flows.coupling.additive import Additive
+from laminar.flows.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
+from laminar.flows.coupling.mixture_logistic import MixtureLogistic
+from laminar.flows.coupling.piecewise_linear import PiecewiseLinear
+from laminar.flows.coupling.piecewise_quadratic import PiecewiseQuadratic
+from laminar.flows.coupling.rational_quadratic import RationalQuadratic
+from laminar.flows.dequantization.none import Reals
+from laminar.flows.layer.coupling import Coupling
+from laminar.flows.layer.elementwise import Elementwise
+from laminar.flows.layer.step import Step
+from laminar.flows.mask.channel import Channel
+from laminar.flows.mask.checkerboard import Checkerboard
+from laminar.flows.mask.columns import Columns
+from laminar.flows.mask.halves import Halves
+from laminar.flows.mask.parity import Parity
+from laminar.flows.mask.planes import Planes
+from laminar.flows.mask.scheme import Scheme
+from laminar.flows.mix.conv1x1 import Conv1x1
+from laminar.flows.mix.householder import Householder
+from laminar.flows.mix.permute import Permute
+from laminar.flows.mix.plu import PLU
+from laminar.flows.net.convnet import ConvNet
+from laminar.flows.net.mlp import MLP
+from laminar.flows.norm.actnorm import ActNorm
+from laminar.flows.norm.batchnorm import BatchNorm
+from laminar.flows.preprocessing.affine import Affine as AffinePreprocessing
+from laminar.flows.preprocessing.logit import Logit
+from laminar.flows.preprocessing.none import Identity
+from laminar.flows.preprocessing.sigmoid import Sigmoid as SigmoidTransform
+from laminar.flows.reshape.flatten import Flatten
+from laminar.flows.reshape.squeeze import Squeeze
+from laminar.flows.reshape.unsqueeze import Unsqueeze
+from laminar.flows.space import Space
 
 VECTOR = Space((6,))
 ODD = Space((5,))

@@ -9,12 +9,12 @@ import pytest
 import torch
 from engine import SMALL, callback, prepared
 
-from laminar import checkpoint
-from laminar.callbacks.nonfinite import Diverged
-from laminar.checkpoint import AtomicIO, load, read
+from laminar.commands.train import main
 from laminar.refused import Refused
-from laminar.run import run
-from laminar.train import main
+from laminar.runs.run import run
+from laminar.training import checkpoint
+from laminar.training.callbacks.nonfinite import Diverged
+from laminar.training.checkpoint import AtomicIO, load, read
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_a_loss_that_is_not_finite_names_its_layer(tmp_path, value, fault):
 
 
 def weights_of(plain: dict) -> list[str]:
-    from laminar.datamodule import FlowDataModule
-    from laminar.recipe import build
+    from laminar.config.recipe import build
+    from laminar.data.datamodule import FlowDataModule
 
     flow = build(plain["flow"])(FlowDataModule(build(plain["data"]), build(plain["dequantization"])).space)
     return [name for name, _ in flow.named_parameters()]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from laminar.baselines import baselines, gaussian_mixture, histogram, mean_and_error
+from laminar.data.baselines import baselines, gaussian_mixture, histogram, mean_and_error
 from laminar.data.digits import Digits
 from laminar.data.source import Split, Splits
 from laminar.data.toys import Moons
-from laminar.numerics import LOG2
+from laminar.flows.numerics import LOG2
 
 
 def columns(*counts, repeat=1):

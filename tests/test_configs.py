@@ -13,11 +13,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from pages import CELEBA_HQ, CIFAR, CONF, DIGITS, IMAGENET64, MNIST, PLANE, composed, flow, members
 
-from laminar.datamodule import FlowDataModule
-from laminar.recipe import build, check_targets
+from laminar.config.recipe import build, check_targets
+from laminar.data.datamodule import FlowDataModule
+from laminar.flows.space import Space
+from laminar.flows.transform import initialising
 from laminar.refused import Refused
-from laminar.space import Space
-from laminar.transform import initialising
 
 LABELLED = Space((1, 8, 8), levels=17, context={"label": (10,)})
 
@@ -223,7 +223,7 @@ def test_experiments_of_a_cpus_size_take_two_steps(words):
 def test_a_sweep_by_an_experiment_ends_with_a_table_and_pictures_of_the_masks(tmp_path):
     words = ("experiment=partitioning", "size.width=4", "size.depth=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
     engine = ("logger=csv", "callbacks=masks", "scheduler.recipe.warmup=1", "data.batch_size=32")
-    command = [sys.executable, "-m", "laminar.train", *words, *engine, f"hydra.sweep.dir={tmp_path}/sweep"]
+    command = [sys.executable, "-m", "laminar.commands.train", *words, *engine, f"hydra.sweep.dir={tmp_path}/sweep"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "sweep" / "table.csv").open()))

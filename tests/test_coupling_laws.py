@@ -9,11 +9,11 @@ import torch
 import yaml
 from recipes import LAWS
 
-from laminar.coupling.mixture_logistic import MixtureLogistic
-from laminar.coupling.piecewise_linear import PiecewiseLinear
-from laminar.coupling.piecewise_quadratic import PiecewiseQuadratic
-from laminar.coupling.rational_quadratic import RationalQuadratic
-from laminar.recipe import build
+from laminar.config.recipe import build
+from laminar.flows.coupling.mixture_logistic import MixtureLogistic
+from laminar.flows.coupling.piecewise_linear import PiecewiseLinear
+from laminar.flows.coupling.piecewise_quadratic import PiecewiseQuadratic
+from laminar.flows.coupling.rational_quadratic import RationalQuadratic
 from laminar.refused import Refused
 
 SPLINES = {
@@ -246,7 +246,7 @@ def test_mixture_logistic_components_start_apart_and_move_apart():
 
 
 def test_mixture_logistic_inverse_is_quick_on_ordinary_and_bounded_on_any_parameters(monkeypatch):
-    from laminar.coupling import mixture_logistic
+    from laminar.flows.coupling import mixture_logistic
 
     evaluations = []
 

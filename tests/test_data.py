@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from laminar.config.recipe import build
 from laminar.data.celeba import CelebA
 from laminar.data.cifar10 import CIFAR10
 from laminar.data.digits import Digits
@@ -22,7 +23,6 @@ from laminar.data.picture import Picture
 from laminar.data.source import Source, Split, Splits
 from laminar.data.torchvision_set import SETS, TorchvisionSet
 from laminar.data.toys import Checkerboard, Circles, EightGaussians, Moons, Pinwheel, Spirals
-from laminar.recipe import build
 from laminar.refused import Refused
 
 CONF = Path(__file__).parents[1] / "conf"

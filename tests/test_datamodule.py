@@ -9,11 +9,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from laminar.batches import EvaluationBatches, Order, Share
+from laminar.data.batches import EvaluationBatches, Order, Share
+from laminar.data.datamodule import FlowDataModule
 from laminar.data.digits import Digits
 from laminar.data.source import Source, Split, Splits
 from laminar.data.toys import Moons
-from laminar.datamodule import FlowDataModule
 from laminar.refused import Refused
 
 

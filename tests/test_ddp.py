@@ -12,7 +12,7 @@ import pytest
 import torch
 from engine import SMALL, callback, prepared
 
-from laminar.checkpoint import read
+from laminar.training.checkpoint import read
 
 # actnorm sets itself from data, so ranks that saw different batches would differ
 GLOW = (
@@ -25,10 +25,10 @@ GLOW = (
 RANK_0 = """
 import sys
 from pathlib import Path
-from laminar.folder import read_config
-from laminar.run import run
+from laminar.runs.folder import read_config
+from laminar.runs.start import attempt
 
-run(read_config(Path(sys.argv[1])), Path(sys.argv[1]))
+attempt(read_config(Path(sys.argv[1])), Path(sys.argv[1]), [])
 """
 
 
@@ -84,7 +84,9 @@ def test_one_run_folder(pair):
 
 def test_each_job_of_a_sweep_has_its_own_ranks_and_folder(tmp_path):
     overrides = [*SMALL, "trainer=cpu_ddp", "trainer.max_steps=2", "trainer.val_check_interval=2", "test=false"]
-    done = python("-m", "laminar.train", "-m", *overrides, "seed=3,4", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)
+    done = python(
+        "-m", "laminar.commands.train", "-m", *overrides, "seed=3,4", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     folders = [tmp_path / "sweep" / job for job in "01"]
     assert [numbers(folder)["ranks"] for folder in folders] == [2, 2]

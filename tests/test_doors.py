@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 from engine import prepared
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from laminar import evaluation, noise, sampling
-from laminar.checkpoint import load
-from laminar.door import CONF
-from laminar.logger.csv import read
-from laminar.numerics import bits_per_dim
+from laminar.config.pages import compose
+from laminar.flows import noise
+from laminar.flows.numerics import bits_per_dim
 from laminar.refused import Refused
-from laminar.run import run
-from laminar.sweep import pretty
-from laminar.trained import open_data
+from laminar.runs import evaluate, sample
+from laminar.runs.open import open_data
+from laminar.runs.run import run
+from laminar.runs.sweep import pretty
+from laminar.training.checkpoint import load
+from laminar.training.logger.csv import read
 
 QUICK = ("callbacks=default", "trainer.max_steps=24", "trainer.val_check_interval=12", "trainer.log_every_n_steps=1")
 
@@ -45,12 +45,11 @@ def moons(tmp_path_factory) -> Path:
 
 
 def door(name: str, **options):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, [f"{key}={value}" for key, value in options.items()])
+    return compose(name, [f"{key}={value}" for key, value in options.items()])
 
 
 def evaluated(folder: Path, name: str, **options) -> dict:
-    evaluation.start(door("evaluate", run=folder, device="cpu", **options))
+    evaluate.start(door("evaluate", run=folder, device="cpu", **options))
     return json.loads((folder / "evaluations" / f"{name}.json").read_text())
 
 
@@ -147,7 +146,7 @@ def test_accuracy_by_bayes_rule(digits):
                 log_prob = flow.log_prob(split.values[i : i + 1], {"label": torch.tensor([label])})
             joint.append(log_prob.item() + log(counts[label] / len(splits.train)))
         right.append(np.argmax(joint) == split.labels[i].item())
-    found = evaluation.accuracy(flow, split, keys, 4, counts, 1)
+    found = evaluate.accuracy(flow, split, keys, 4, counts, 1)
     assert 0 < found["accuracy"] < 1 and found["accuracy"] == pytest.approx(np.mean(right))
     assert found["accuracy_se"] == pytest.approx(np.std(right, ddof=1) / 15**0.5)
     assert 0 < evaluated(digits, "val-K1", split="val", num_samples=1)["accuracy"] < 1
@@ -161,7 +160,7 @@ def test_an_exact_flow_needs_no_samples(moons):
 
 def test_a_checkpoint_is_as_good_as_its_folder(digits):
     best = digits / "checkpoints" / "best.ckpt"
-    evaluation.start(door("evaluate", run=best, device="cpu", num_samples=2, split="val"))
+    evaluate.start(door("evaluate", run=best, device="cpu", num_samples=2, split="val"))
     assert (digits / "evaluations" / "val-K2.json").exists()
 
 
@@ -177,14 +176,14 @@ def test_a_checkpoint_is_as_good_as_its_folder(digits):
 )
 def test_evaluate_refuses_in_a_sentence(digits, options, message):
     with pytest.raises(Refused, match=message):
-        evaluation.start(door("evaluate", run=digits, **options))
+        evaluate.start(door("evaluate", run=digits, **options))
 
 
 # -- laminar-sample --------------------------------------------------------------------------------------------------
 
 
 def sampled(folder: Path, **options) -> None:
-    sampling.start(door("sample", run=folder, device="cpu", **options))
+    sample.start(door("sample", run=folder, device="cpu", **options))
 
 
 def test_samples_as_arrays_repeat_and_carry_their_labels(digits, tmp_path):
@@ -255,7 +254,7 @@ def test_a_class_is_not_asked_of_a_flow_without_classes(moons):
 
 
 def command(module: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", f"laminar.{module}", *map(str, words)]
+    line = [sys.executable, "-m", f"laminar.commands.{module}", *map(str, words)]
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
@@ -263,7 +262,7 @@ def command(module: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
 def test_help_is_quick_and_imports_no_torch(module, tmp_path):
     code = (
         f"import sys; sys.argv = ['laminar-{module}', '--help']\n"
-        f"from laminar.{module} import main; main()\n"
+        f"from laminar.commands.{module} import main; main()\n"
         "assert not {'torch', 'pytorch_lightning', 'wandb', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -10,34 +10,34 @@ import torch
 from recipes import affine, conv, coupling, disturb, mlp, step
 from torch import nn
 
-from laminar import noise
-from laminar.compose.chain import Chain
-from laminar.compose.inverse import Inverse
-from laminar.compose.multiscale import Multiscale
-from laminar.context.given import Given
-from laminar.context.label import Label
-from laminar.dequantization.none import Reals
-from laminar.dequantization.uniform import Uniform
-from laminar.dequantization.variational import Variational
-from laminar.flow import Flow
-from laminar.layer.elementwise import Elementwise
-from laminar.mask.checkerboard import Checkerboard
-from laminar.mask.halves import Halves
-from laminar.mask.parity import Parity
-from laminar.mask.scheme import Scheme
-from laminar.norm.actnorm import ActNorm
-from laminar.norm.batchnorm import BatchNorm
-from laminar.numerics import bits_per_dim
-from laminar.preprocessing.affine import Affine as AffinePreprocessing
-from laminar.preprocessing.logit import Logit
-from laminar.preprocessing.none import Identity
-from laminar.preprocessing.sigmoid import Sigmoid
-from laminar.prior.gaussian import Gaussian
-from laminar.prior.logistic import Logistic
-from laminar.prior.uniform import Uniform as UniformPrior
+from laminar.flows import noise
+from laminar.flows.compose.chain import Chain
+from laminar.flows.compose.inverse import Inverse
+from laminar.flows.compose.multiscale import Multiscale
+from laminar.flows.context.given import Given
+from laminar.flows.context.label import Label
+from laminar.flows.dequantization.none import Reals
+from laminar.flows.dequantization.uniform import Uniform
+from laminar.flows.dequantization.variational import Variational
+from laminar.flows.flow import Flow
+from laminar.flows.layer.elementwise import Elementwise
+from laminar.flows.mask.checkerboard import Checkerboard
+from laminar.flows.mask.halves import Halves
+from laminar.flows.mask.parity import Parity
+from laminar.flows.mask.scheme import Scheme
+from laminar.flows.norm.actnorm import ActNorm
+from laminar.flows.norm.batchnorm import BatchNorm
+from laminar.flows.numerics import bits_per_dim
+from laminar.flows.preprocessing.affine import Affine as AffinePreprocessing
+from laminar.flows.preprocessing.logit import Logit
+from laminar.flows.preprocessing.none import Identity
+from laminar.flows.preprocessing.sigmoid import Sigmoid
+from laminar.flows.prior.gaussian import Gaussian
+from laminar.flows.prior.logistic import Logistic
+from laminar.flows.prior.uniform import Uniform as UniformPrior
+from laminar.flows.space import Space
+from laminar.flows.transform import initialising
 from laminar.refused import Refused
-from laminar.space import Space
-from laminar.transform import initialising
 
 TINY = Space((2,), levels=4)
 vector_steps = partial(Multiscale, scheme=Scheme([[partial(Parity), 3]]), step=step(net=mlp))
@@ -172,11 +172,12 @@ def test_a_stochastic_flow_does_not_score_while_sampling():
 def test_integers_come_back_exactly():
     space = Space((1, 4, 4), levels=256)
     body = partial(Multiscale, scheme=Scheme([[partial(Checkerboard), 4]]), step=step(net=conv))
-    flow = flow_of(space, Uniform, Logit, body).float()
+    flow = flow_of(space, Uniform, Logit, body)
     x = torch.randint(0, 256, (50, *space.event), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     x[0], x[1] = 0, 255
-    for mean in (False, True):
-        assert torch.equal(flow.decode(flow.encode(x, mean=mean)), x)
+    assert torch.equal(flow.decode(flow.encode(x)), x)
+    flow.float()  # where noise may lie so close to an integer that rounding passes it; its centre does not
+    assert torch.equal(flow.decode(flow.encode(x, mean=True)), x)
     assert torch.equal(flow.encode(x, mean=True), flow.encode(x, mean=True))
     samples = flow.sample(7, temperature=0.7)
     assert samples.shape == (7, 1, 4, 4) and samples.dtype == torch.uint8
@@ -272,7 +273,7 @@ def test_shared_parameters_are_refused():
     shared = nn.PReLU()
 
     def net(seen, asked, arity):
-        from laminar.net.mlp import MLP
+        from laminar.flows.net.mlp import MLP
 
         return MLP(seen, asked, arity, width=4, depth=1, activation=lambda: shared)
 
@@ -292,7 +293,7 @@ def test_noisy_flows_refuse_many_samples():
 
 
 def test_log_prob_of_a_linear_gaussian_is_the_closed_form():
-    from laminar.mix.conv1x1 import Conv1x1
+    from laminar.flows.mix.conv1x1 import Conv1x1
 
     flow = flow_of(Space((3,)), Reals, Conv1x1)
     x = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -2,8 +2,8 @@
 
 import torch
 
-from laminar.mix.householder import Householder
-from laminar.space import Space
+from laminar.flows.mix.householder import Householder
+from laminar.flows.space import Space
 
 
 def test_the_accumulated_matrix_is_the_product_of_the_reflections():

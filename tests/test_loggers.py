@@ -11,12 +11,12 @@ from time import monotonic, sleep
 
 import pytest
 
-from laminar.logger.csv import CSV, read
-from laminar.logger.wandb import mode
-from laminar.loggers import log_picture, open_loggers, summarise
 from laminar.refused import Refused
+from laminar.training.logger.csv import CSV, read
+from laminar.training.logger.open import log_picture, open_loggers, summarise
+from laminar.training.logger.wandb import mode
 
-WANDB = {"_target_": "laminar.logger.wandb.WandB", "project": "tests"}
+WANDB = {"_target_": "laminar.training.logger.wandb.WandB", "project": "tests"}
 
 
 @pytest.fixture(autouse=True)
@@ -169,8 +169,8 @@ def test_wandb_offline_one_run_a_folder_and_its_exit_code(tmp_path, capfd):
 
 def test_a_server_that_does_not_answer_turns_the_run_offline(tmp_path):
     code = (
-        "import sys, laminar.logger.wandb as w; w.CONNECTION_SECONDS = 3\n"
-        "from laminar.loggers import open_loggers\n"
+        "import sys, laminar.training.logger.wandb as w; w.CONNECTION_SECONDS = 3\n"
+        "from laminar.training.logger.open import open_loggers\n"
         f"with open_loggers({{'logger': {WANDB!r}}}, {str(tmp_path)!r}) as loggers:\n"
         "    print(loggers[1].mode)\n"
     )
@@ -181,7 +181,7 @@ def test_a_server_that_does_not_answer_turns_the_run_offline(tmp_path):
 
 
 def test_tensorboard_or_a_sentence(tmp_path):
-    config = {"logger": {"_target_": "laminar.logger.tensorboard.TensorBoard"}, "seed": 1}
+    config = {"logger": {"_target_": "laminar.training.logger.tensorboard.TensorBoard"}, "seed": 1}
     if not (find_spec("tensorboard") or find_spec("tensorboardX")):
         with pytest.raises(Refused, match="pip install tensorboard"), open_loggers(config, tmp_path):
             pass

@@ -10,19 +10,19 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
-from laminar.net.context import ContextReader
-from laminar.net.convnet import ConvNet, _Conv
-from laminar.net.densenet import DenseNet
-from laminar.net.gated import DataInit, Features
-from laminar.net.gated_attention import GatedAttention
-from laminar.net.mlp import MLP
-from laminar.net.residual import Residual
-from laminar.net.resnet import ResNet
-from laminar.net.vit import ViT
-from laminar.recipe import build
+from laminar.config.recipe import build
+from laminar.flows.net.context import ContextReader
+from laminar.flows.net.convnet import ConvNet, _Conv
+from laminar.flows.net.densenet import DenseNet
+from laminar.flows.net.gated import DataInit, Features
+from laminar.flows.net.gated_attention import GatedAttention
+from laminar.flows.net.mlp import MLP
+from laminar.flows.net.residual import Residual
+from laminar.flows.net.resnet import ResNet
+from laminar.flows.net.vit import ViT
+from laminar.flows.space import Space
+from laminar.flows.transform import initialising
 from laminar.refused import Refused
-from laminar.space import Space
-from laminar.transform import initialising
 
 ARITY = 3
 VECTOR = Space((6,), context={"label": (4,)}), Space((5,))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from laminar.numerics import NEWTON_STEPS, bits_per_dim, find_root, implicit, logistic_quantile, sum_event
+from laminar.flows.numerics import NEWTON_STEPS, bits_per_dim, find_root, implicit, logistic_quantile, sum_event
 
 BUDGET = {torch.float32: 32 + NEWTON_STEPS, torch.float64: 64 + NEWTON_STEPS}
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 LAW = '''"""Shift law: y = x + 2 t."""
 
-from laminar.coupling.law import Law
+from laminar.flows.coupling.law import Law
 
 
 class Shift(Law):
@@ -74,10 +74,18 @@ def test_the_wheel_holds_every_page_and_no_tests(wheel):
 
 
 def test_the_wheel_trains_one_epoch(elsewhere, tmp_path):
-    done = elsewhere("-m", "laminar.train", *TINY, cwd=tmp_path)
+    done = elsewhere("-m", "laminar.commands.train", *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (metrics,) = tmp_path.glob("outputs/train/default/*/metrics.json")
     assert json.loads(metrics.read_text())["grade"] == "exact"
+
+
+def test_the_wheel_tries_a_published_flow_in_an_empty_folder(elsewhere, tmp_path):
+    done = elsewhere("-m", "laminar.commands.train", "debug=fdr", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.glob("outputs/train/default/*/")
+    assert json.loads((folder / "metrics.json").read_text())["steps"] == 1
+    assert json.loads((folder / "environment.json").read_text())["commit"] is None  # not a checkout
 
 
 def test_a_law_from_another_package_by_one_page_of_config(elsewhere, tmp_path):
@@ -86,7 +94,7 @@ def test_a_law_from_another_package_by_one_page_of_config(elsewhere, tmp_path):
     (tmp_path / "mine" / "shift.py").write_text(LAW)
     (tmp_path / "pages" / "coupling").mkdir(parents=True)
     (tmp_path / "pages" / "coupling" / "shift.yaml").write_text("_target_: mine.shift.Shift\n_partial_: true\n")
-    command = ["-m", "laminar.train", "--config-dir", "pages", "coupling=shift", *TINY]
+    command = ["-m", "laminar.commands.train", "--config-dir", "pages", "coupling=shift", *TINY]
 
     refused = elsewhere(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert refused.returncode == 2 and "allow=[its_package]" in refused.stderr and "Traceback" not in refused.stderr

@@ -7,12 +7,12 @@ import pytest
 import torch
 from pages import CIFAR, DIGITS, IMAGENET64, MNIST, flow, parameters
 
-from laminar.layer.step import Step
-from laminar.net.one_blob import OneBlob
+from laminar.flows.layer.step import Step
+from laminar.flows.net.one_blob import OneBlob
+from laminar.flows.space import Space
+from laminar.flows.transform import initialising
 from laminar.pictures.masks import patterns
 from laminar.refused import Refused
-from laminar.space import Space
-from laminar.transform import initialising
 
 ABLATION = "experiment=flowpp_ablation"
 

@@ -8,31 +8,31 @@ import torch
 from PIL import Image
 from torch import nn
 
-from laminar import noise
-from laminar.compose.chain import Chain
-from laminar.compose.multiscale import Multiscale
-from laminar.context.label import Label
-from laminar.coupling.affine import Affine, Bounded
-from laminar.dequantization.uniform import Uniform
-from laminar.flow import Flow
-from laminar.layer.coupling import Coupling
-from laminar.layer.step import Step
-from laminar.logger.csv import CSV
-from laminar.mask.channel import Channel
-from laminar.mask.checkerboard import Checkerboard
-from laminar.mask.halves import Halves
-from laminar.mask.scheme import Scheme
-from laminar.net.mlp import MLP
+from laminar.flows import noise
+from laminar.flows.compose.chain import Chain
+from laminar.flows.compose.multiscale import Multiscale
+from laminar.flows.context.label import Label
+from laminar.flows.coupling.affine import Affine, Bounded
+from laminar.flows.dequantization.uniform import Uniform
+from laminar.flows.draw import draw
+from laminar.flows.flow import Flow
+from laminar.flows.layer.coupling import Coupling
+from laminar.flows.layer.step import Step
+from laminar.flows.mask.channel import Channel
+from laminar.flows.mask.checkerboard import Checkerboard
+from laminar.flows.mask.halves import Halves
+from laminar.flows.mask.scheme import Scheme
+from laminar.flows.net.mlp import MLP
+from laminar.flows.preprocessing.logit import Logit
+from laminar.flows.prior.gaussian import Gaussian
+from laminar.flows.prior.logistic import Logistic
+from laminar.flows.reshape.flatten import Flatten
+from laminar.flows.reshape.squeeze import Squeeze
+from laminar.flows.space import Space
+from laminar.flows.transform import Transform
 from laminar.pictures import bits, curves, densities, images, latents, masks
-from laminar.pictures.draws import draw
 from laminar.pictures.sheet import grid, pixels, sheet
-from laminar.preprocessing.logit import Logit
-from laminar.prior.gaussian import Gaussian
-from laminar.prior.logistic import Logistic
-from laminar.reshape.flatten import Flatten
-from laminar.reshape.squeeze import Squeeze
-from laminar.space import Space
-from laminar.transform import Transform
+from laminar.training.logger.csv import CSV, read
 
 
 class Pointwise(nn.Module):
@@ -217,12 +217,12 @@ def test_density_integrates_to_one_and_lies_where_the_samples_lie(tmp_path):
 def test_curves_need_something_to_draw(tmp_path):
     logger = CSV(tmp_path)
     logger.log_metrics({"lr": 1.0}, 0)
-    assert not curves.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert not curves.curves(read(tmp_path / "metrics.csv"), tmp_path / "curves.png")
     for step in range(30):
         logger.log_metrics({"train/bpd": 5 - step / 10}, step)
     logger.log_metrics({"val/bpd": 2.5}, 20)
     logger.log_metrics({"val/bpd": float("nan")}, 29)
-    assert curves.curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    assert curves.curves(read(tmp_path / "metrics.csv"), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 

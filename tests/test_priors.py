@@ -10,15 +10,15 @@ import torch
 import yaml
 from scipy import stats
 
-from laminar import noise
-from laminar.prior.beta import Beta
-from laminar.prior.gaussian import Gaussian
-from laminar.prior.logistic import Logistic
-from laminar.prior.mixture import Mixture
-from laminar.prior.uniform import Uniform
-from laminar.recipe import build
+from laminar.config.recipe import build
+from laminar.flows import noise
+from laminar.flows.prior.beta import Beta
+from laminar.flows.prior.gaussian import Gaussian
+from laminar.flows.prior.logistic import Logistic
+from laminar.flows.prior.mixture import Mixture
+from laminar.flows.prior.uniform import Uniform
+from laminar.flows.space import Space
 from laminar.refused import Refused
-from laminar.space import Space
 
 PRIORS = {
     "gaussian": Gaussian,

@@ -10,15 +10,15 @@ import torch
 from omegaconf import OmegaConf
 from pages import DIGITS, composed, members
 
-from laminar.compose.chain import Chain
+from laminar.config.recipe import build
 from laminar.data.digits import Digits
-from laminar.flow import Flow
-from laminar.layer.coupling import Coupling
-from laminar.layer.step import Step
-from laminar.recipe import build
+from laminar.flows.compose.chain import Chain
+from laminar.flows.flow import Flow
+from laminar.flows.layer.coupling import Coupling
+from laminar.flows.layer.step import Step
+from laminar.flows.reshape.flatten import Flatten
+from laminar.flows.transform import initialising
 from laminar.refused import Refused
-from laminar.reshape.flatten import Flatten
-from laminar.transform import initialising
 
 TINY = ("size.width=4", "size.depth=1", "size.steps=1", "size.levels=2")
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from engine import callback, prepared
 
-from laminar.checkpoint import read
-from laminar.launch import resume
 from laminar.refused import Refused
-from laminar.run import run
+from laminar.runs.run import run
+from laminar.runs.start import resume
+from laminar.training.checkpoint import read
 
 EVERYTHING = (
     "callbacks=[nonfinite,signals,ema,checkpoints]",

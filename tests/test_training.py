@@ -13,19 +13,20 @@ import pytorch_lightning as pl
 import torch
 from engine import callback, config, prepared
 
-from laminar import noise, scheduler
-from laminar.callbacks.ema import EMA
-from laminar.checkpoint import load, read
-from laminar.datamodule import FlowDataModule
-from laminar.launch import WORST, score
-from laminar.metric import MeanScore
-from laminar.module import FlowModule
-from laminar.objective.importance_weighted import ImportanceWeighted
-from laminar.objective.likelihood import Likelihood
-from laminar.objective.renyi import Renyi
-from laminar.recipe import build
+from laminar.config.recipe import build
+from laminar.data.datamodule import FlowDataModule
+from laminar.flows import noise
 from laminar.refused import Refused
-from laminar.run import build_module, run
+from laminar.runs.run import build_module, run
+from laminar.runs.start import WORST, score
+from laminar.training import scheduler
+from laminar.training.callbacks.ema import EMA
+from laminar.training.checkpoint import load, read
+from laminar.training.metric import MeanScore
+from laminar.training.module import FlowModule
+from laminar.training.objective.importance_weighted import ImportanceWeighted
+from laminar.training.objective.likelihood import Likelihood
+from laminar.training.objective.renyi import Renyi
 
 
 def test_a_mean_score_is_numpys_in_float64():
@@ -245,7 +246,9 @@ def test_an_average_cannot_be_taken_of_an_estimate():
 
 
 def test_help_is_quick_and_imports_no_torch():
-    code = "import sys; sys.argv[1:] = ['--help']; from laminar.train import main; main(); print('torch' in sys.modules)"
+    code = (
+        "import sys; sys.argv[1:] = ['--help']; from laminar.commands.train import main; main(); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
     assert "laminar-train -m coupling=" in done.stdout and "realnvp" in done.stdout

@@ -6,8 +6,8 @@ import pytest
 import torch
 from recipes import MASKS, TRANSFORMS, batch, context_of, disturb, mlp, step
 
-from laminar.net.resnet import ResNet
-from laminar.transform import Transform
+from laminar.flows.net.resnet import ResNet
+from laminar.flows.transform import Transform
 
 
 def built(name: str, dtype: torch.dtype = torch.float64) -> tuple[Transform, torch.Tensor, dict | None]:

@@ -1,5 +1,39 @@
-"""Refused: how Laminar says no."""
+"""Refused: how Laminar says no, and how a command says it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 class Refused(ValueError):
     """A request that cannot work. Its message is one sentence: the option, the reason, and what would work."""
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Inside, a refusal (ours, Hydra's, the file system's) is one line on stderr and exit status 2, without a traceback.
+
+    ``HYDRA_FULL_ERROR=1`` shows tracebacks.
+    """
+    if TRACEBACKS:
+        yield
+        return
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        yield
+    except (Refused, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+        say(error)
+        raise SystemExit(2) from None
+
+
+def say(error: BaseException) -> None:
+    """The error's message on one line of stderr, with its cause where it adds something."""
+    cause = error.__cause__ if not isinstance(error, Refused) else None
+    text = " ".join(f"{error} {cause or ''}".split())
+    print(f"laminar: {text}", file=sys.stderr, flush=True)

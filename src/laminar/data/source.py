@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_sides
 
-from laminar.noise import mix
+from laminar.flows.noise import mix
 from laminar.refused import Refused
 
 TEST_SEED, CUT = 0, 0xC07

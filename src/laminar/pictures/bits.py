@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from laminar import noise
-from laminar.flow import Flow
-from laminar.pictures.draws import at_once, context_of, device_of
+from laminar.flows import noise
+from laminar.flows.draw import at_once, context_of
+from laminar.flows.flow import Flow
 from laminar.pictures.figure import HEAT, colours
 from laminar.pictures.sheet import pixels, sheet
 
@@ -41,7 +41,7 @@ def bits_of_pixels(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: 
         with noise.centre():
             chunk = at_once(flow)
             parts = [slice(first, first + chunk) for first in range(0, len(rows), chunk)]
-            log_prob = [flow.log_prob(rows[p].to(device_of(flow)), context_of(flow, same, p)).double() for p in parts]
+            log_prob = [flow.log_prob(rows[p].to(flow.device), context_of(flow, same, p)).double() for p in parts]
         log_prob = torch.cat(log_prob).cpu()
         terms = (log_prob[1:] + torch.cat(weights)).split(owners)
         for place, term in zip(places, terms, strict=True):

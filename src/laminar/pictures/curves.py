@@ -1,10 +1,9 @@
-"""Learning curves, out of metrics.csv."""
+"""Learning curves."""
 
 from pathlib import Path
 
 import numpy as np
 
-from laminar.logger.csv import read
 from laminar.pictures.figure import BLUE, FAINT, ORANGE, figure
 
 NAMES = {"bpd": "bits/dim", "nll": "nats"}
@@ -25,9 +24,11 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def curves(metrics: str | Path, path: str | Path) -> bool:
-    """Draws training and validation against steps, the best validation marked; False where there is nothing to draw."""
-    rows = read(metrics)
+def curves(rows: list[dict[str, str]], path: str | Path) -> bool:
+    """Draws training and validation against steps, the best validation marked; False where there is nothing to draw.
+
+    ``rows`` are those of metrics.csv: metric -> text, empty where a row has no such metric.
+    """
     unit = next((unit for unit in NAMES if any(row.get(f"{s}/{unit}") for row in rows for s in ("train", "val"))), None)
     if unit is None:
         return False

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from laminar.flow import Flow
-from laminar.pictures.draws import context_of, device_of, draw, keyed, some_labels
+from laminar.flows import noise
+from laminar.flows.draw import context_of, draw, some_labels
+from laminar.flows.flow import Flow
 from laminar.pictures.figure import BLUE, ORANGE, SEA, colour_map, figure
 
 MARGIN = 0.15  # of the data's extent, on each side
@@ -22,11 +23,11 @@ def density_on_grid(
     The mass is the integral of p over the rectangle by the midpoint rule: 1 for a normalised model that lies inside.
     """
     x, y = (a + (b - a) * (torch.arange(resolution) + 0.5) / resolution for a, b in zip(low, high, strict=True))
-    points = torch.cartesian_prod(y, x).flip(1).to(device_of(flow))
+    points = torch.cartesian_prod(y, x).flip(1).to(flow.device)
     log_prob = []
     for first in range(0, len(points), chunk):
         part = points[first : first + chunk]
-        with keyed(len(part), first=first):
+        with noise.keyed(len(part), first=first):
             labels = None if label is None else torch.full((len(part),), label)
             log_prob.append(flow.log_prob(part, context_of(flow, labels)).double().cpu())
     log_prob = torch.cat(log_prob).view(resolution, resolution)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from laminar.compose.multiscale import Multiscale
-from laminar.flow import Flow
-from laminar.pictures.draws import classes_of, context_of, draw, keyed, some_labels
+from laminar.flows import noise
+from laminar.flows.compose.multiscale import Multiscale
+from laminar.flows.draw import classes_of, context_of, draw, some_labels
+from laminar.flows.flow import Flow
 from laminar.pictures.sheet import grid, pixels, sheet
 
 
@@ -46,7 +47,7 @@ def by_level(flow: Flow, n: int = 10, temperature: float = 1.0, seed: int = 0) -
     The first column is the sample itself; in the row of level l only the noise that level l let go is new.
     """
     slices = multiscale_of(flow).slices
-    with keyed(n, seed):
+    with noise.keyed(n, seed):
         fresh = flow.prior.sample(n, temperature)
         rows, labels = [], some_labels(flow, 1)
         context = context_of(flow, labels if labels is None else labels.expand(n))

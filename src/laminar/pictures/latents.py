@@ -4,15 +4,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from laminar.flow import Flow
-from laminar.pictures.draws import context_of, device_of
+from laminar.flows.draw import context_of
+from laminar.flows.flow import Flow
 from laminar.pictures.sheet import pixels, sheet
 
 
 @torch.no_grad()
 def reconstruct(flow: Flow, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, float]:
     """f^-1(f(x)) on the CPU, and the largest |x - f^-1(f(x))| in stored units: 0 for integers that a flow can code."""
-    x = x.to(device_of(flow))
+    x = x.to(flow.device)
     context = context_of(flow, labels)
     back = flow.decode(flow.encode(x, context, mean=True), context, mean=True)
     return back.cpu(), (back.double() - x.double()).abs().max().item()
@@ -33,7 +33,7 @@ def interpolate(flow: Flow, left: Tensor, right: Tensor, labels: Tensor | None =
     A conditional flow walks each line under one label, ``labels``.
     """
     context = context_of(flow, labels)
-    start, end = (flow.encode(x.to(device_of(flow)), context, mean=True) for x in (left, right))
+    start, end = (flow.encode(x.to(flow.device), context, mean=True) for x in (left, right))
     columns = [flow.decode(torch.lerp(start, end, share), context, mean=True).cpu() for share in torch.linspace(0, 1, steps)]
     return torch.stack(columns, 1)
 

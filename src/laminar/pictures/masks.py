@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from laminar.compose.chain import Chain
-from laminar.compose.multiscale import Multiscale
-from laminar.flow import Flow
-from laminar.layer.step import Step
+from laminar.flows.compose.chain import Chain
+from laminar.flows.compose.multiscale import Multiscale
+from laminar.flows.flow import Flow
+from laminar.flows.layer.step import Step
+from laminar.flows.transform import Transform
 from laminar.pictures.sheet import sheet
-from laminar.transform import Transform
 
 GONE, GIVEN, MOVED = (226, 229, 232), (134, 185, 214), (217, 98, 43)
 

@@ -1,0 +1,43 @@
+"""laminar-train: trains a flow and leaves a run folder.
+
+laminar-train experiment=realnvp_digits                  RealNVP on 8x8 digits, a minute or two on a CPU
+laminar-train                                            the published RealNVP on digits, half an hour on a CPU
+laminar-train flow=glow data=mnist prior=logistic        another recipe, data set and prior
+laminar-train flow=realnvp size.width=64 optimizer.lr=3e-4 trainer.max_steps=5000
+laminar-train experiment=realnvp_cifar10 trainer=gpu     a paper's setting
+laminar-train -m coupling=additive,affine seed=0,1,2     a sweep: six runs and a table
+laminar-train resume=outputs/train/default/2026-01-31_12-00-00 trainer.max_steps=9000
+"""
+
+import sys
+from typing import Any
+
+from laminar.commands.door import enter
+from laminar.refused import sentences
+
+
+def main() -> None:
+    resumed = [word.removeprefix("resume=") for word in sys.argv[1:] if word.startswith("resume=")]
+    if resumed:
+        with sentences():
+            resume(resumed[-1], [word for word in sys.argv[1:] if not word.startswith("resume=")])
+    else:
+        enter("train", start, __doc__)
+
+
+def start(config: Any) -> float:
+    """A new run of a composed config: the task that Hydra calls, once for each job of a sweep."""
+    from laminar.runs.start import start
+
+    return start(config)
+
+
+def resume(folder: str, overrides: list[str]) -> float:
+    """Goes on with a run where its ``last.ckpt`` stands."""
+    from laminar.runs.start import resume
+
+    return resume(folder, overrides)
+
+
+if __name__ == "__main__":
+    main()

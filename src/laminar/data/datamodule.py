@@ -1,0 +1,74 @@
+"""FlowDataModule: a source of data, offered to Lightning and to the flow."""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+
+from laminar.data.batches import Batch, EvaluationBatches, Order, Share, TrainingBatches
+from laminar.data.source import Source, Splits
+from laminar.flows.space import Space
+
+
+class FlowDataModule(LightningDataModule):
+    """A source's splits and loaders, and what a flow must know of its values.
+
+    Args:
+        source: the data set.
+        dequantization: recipe of the flow's first part, or None. Data declare it, so it is held here; the flow applies it.
+        seed: of the run: cuts validation rows, orders training rows.
+
+    Attributes:
+        splits: the rows, read when first asked for.
+        space: one example, with its levels, and ``label`` in the context where the set has labels.
+    """
+
+    def __init__(self, source: Source, dequantization: Any = None, seed: int = 0):
+        super().__init__()
+        self.source, self.dequantization, self.seed = source, dequantization, seed
+
+    @cached_property
+    def splits(self) -> Splits:
+        return self.source.load(self.seed)
+
+    @cached_property
+    def space(self) -> Space:
+        train = self.splits.train
+        context = {} if train.labels is None else {"label": (self.source.classes,)}
+        return Space(tuple(train.values.shape[1:]), levels=self.source.levels, context=context)
+
+    @property
+    def levels(self) -> int | None:
+        return self.source.levels
+
+    def split_record(self) -> dict:
+        """Sizes and digests of the splits: runs with equal digests saw the same rows with the same values."""
+        rows = {name: {"rows": len(split), "sha256": split.digest()} for name, split in self.splits._asdict().items()}
+        return {"source": self.source.name, "seed": self.seed, **rows}
+
+    def train_dataloader(self) -> TrainingBatches:
+        return TrainingBatches(self.source, self.splits.train, self.seed, Share(self.trainer))
+
+    def val_dataloader(self) -> EvaluationBatches:
+        return self.evaluation("val")
+
+    def test_dataloader(self) -> EvaluationBatches:
+        return self.evaluation("test")
+
+    def evaluation(self, split: str) -> EvaluationBatches:
+        """Every row of ``train``, ``val`` or ``test`` once, over all ranks."""
+        share = Share(self.trainer)
+        size = self.source.eval_batch_size or share.micro_batch(self.source.batch_size)
+        return EvaluationBatches(getattr(self.splits, split), size, share)
+
+    def first_batch(self) -> Batch:
+        """The first optimizer step's examples, the same on every rank: data-dependent parts initialise from them."""
+        order = Order(self.source, self.splits.train, self.seed, epoch=0)
+        index = order.permutation[: self.source.batch_size]
+        return Share().batch(self.splits.train, order.values(index), index, epoch=0)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Index and epoch stay on the CPU, where noise keys are made: a copy back would stall the GPU every step."""
+        x, label, index, epoch = batch
+        return x.to(device, non_blocking=True), label.to(device, non_blocking=True), index, epoch

@@ -1,0 +1,1 @@
+"""The library: what a flow is, in torch alone."""

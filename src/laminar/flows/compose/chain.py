@@ -1,0 +1,45 @@
+"""Chain: transforms one after another."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows.space import Context, Space
+from laminar.flows.transform import Recipe, Transform
+
+
+class Chain(Transform):
+    """z = f_n(... f_1(x)): contributions add up. Built of recipes, each cooked with the codomain of the one before.
+
+    A chain is stochastic, or noisy, as soon as one of its parts is. Without parts it is the identity.
+    """
+
+    def __init__(self, space: Space, parts: Sequence[Recipe]):
+        built, here = [], space
+        for recipe in parts:
+            built.append(recipe(here))
+            here = built[-1].codomain
+        super().__init__(space, here)
+        self.parts = nn.ModuleList(built)
+        self.stochastic = any(part.stochastic for part in built)
+        self.noisy = any(part.noisy for part in built)
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        total = torch.zeros(len(x), device=x.device)
+        for part in self.parts:
+            x, contribution = part(x, context)
+            total = total + contribution
+        return x, total
+
+    def inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        for part in reversed(self.parts):
+            z = part.inverse(z, context)
+        return z
+
+    def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        total = torch.zeros(len(z), device=z.device)
+        for part in reversed(self.parts):
+            z, log_det = part.inverse_with_log_det(z, context)
+            total = total + log_det
+        return z, total

@@ -1,0 +1,174 @@
+"""Flow: a transform that ends in a prior. The likelihood of the data set's own values."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows import noise
+from laminar.flows.context.none import Unconditional
+from laminar.flows.norm.batchnorm import BatchNorm
+from laminar.flows.prior.prior import Prior
+from laminar.flows.space import Context, Space
+from laminar.flows.transform import Recipe
+from laminar.refused import Refused
+
+
+class Flow(nn.Module):
+    """x -> z by ``transform``, z ~ ``prior``:  log p(x) = log p(z) + contribution.
+
+    Every number is in nats and belongs to the values as they are stored: pixels as integers, rows of a table.
+
+    Args:
+        space: the data's Space.
+        transform: recipe ``(space)`` of the way from data to noise; its first part clears the levels of integer data.
+        prior: recipe ``(space)`` of the noise's distribution.
+        context: recipe ``(space)`` of an encoder that turns what the data come with (class indices) into what the parts
+            see. By default nothing reaches them.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        transform: Recipe,
+        prior: Callable[[Space], Prior],
+        context: Callable[[Space], nn.Module] = Unconditional,
+    ):
+        super().__init__()
+        self.space = space
+        self.context = context(space)
+        self.transform = transform(self.context.codomain)
+        if self.transform.codomain.levels is not None:
+            raise Refused(
+                f"the data are integers of {space.levels} levels, and no part of this flow dequantizes them: "
+                "its first part must be ${dequantization}"
+            )
+        self.prior = prior(self.transform.codomain)
+        self.prior.check_noise()
+        self._refuse_sharing()
+
+    @property
+    def conditional(self) -> bool:
+        """Whether parts see what the data come with, so that ``context`` must be given."""
+        return bool(self.context.codomain.context)
+
+    @property
+    def device(self) -> torch.device:
+        return self.prior.anchor.device
+
+    @property
+    def stochastic(self) -> bool:
+        return self.transform.stochastic
+
+    @property
+    def noisy(self) -> bool:
+        return self.transform.noisy
+
+    @property
+    def grade(self) -> str:
+        """What ``log_prob`` is to the log-likelihood: exact, bound, estimate or bound+estimate."""
+        names = [name for name, holds in (("bound", self.stochastic), ("estimate", self.noisy)) if holds]
+        return "+".join(names) or "exact"
+
+    def log_prob(self, x: Tensor, context: Context = None, num_samples: int = 1, chunk: int | None = None) -> Tensor:
+        """log p(x) in nats, ``(B,)``; for a stochastic flow a lower bound, tighter with more samples.
+
+        With K = ``num_samples`` > 1 it is the importance-weighted bound log 1/K sum_k p(x, draw_k) / q(draw_k | x)
+        (Burda et al. 2016, https://arxiv.org/abs/1509.00519); batch statistics are frozen meanwhile.
+
+        Args:
+            x: ``(B, *event)``, stored values.
+            context: name -> tensor ``(B, ...)``; class indices ``(B,)`` under ``label``.
+            num_samples: K.
+            chunk: rows that pass the flow at once; by default as many as x has, so memory does not grow with K.
+        """
+        if num_samples == 1:
+            return self._log_weight(x, self._seen(context))
+        log_weights = self.log_weights(x, context, num_samples, chunk)
+        return log_weights.logsumexp(0) - log(len(log_weights))
+
+    def log_weights(self, x: Tensor, context: Context = None, num_samples: int = 1, chunk: int | None = None) -> Tensor:
+        """The logarithms of K importance weights p(x, draw) / q(draw | x), ``(K, B)``; one row for an exact flow."""
+        if num_samples < 1:
+            raise Refused(f"num_samples counts the draws behind a bound, so it is at least 1, not {num_samples}")
+        if self.noisy and num_samples > 1:
+            raise Refused(
+                "num_samples > 1 would inflate a likelihood whose log-det is an estimate: take an exact trace, or num_samples=1"
+            )
+        count = num_samples if self.stochastic else 1
+        at_once = min(count, max(1, (chunk or len(x)) // max(1, len(x))))
+        context = self._seen(context)
+        weights = []
+        with frozen_batch_statistics(self) if count > 1 else nullcontext():
+            for first in range(0, count, at_once):
+                copies = min(at_once, count - first)
+                with noise.copies(first, copies):
+                    rows = self._log_weight(_repeat(x, copies), context and {k: _repeat(v, copies) for k, v in context.items()})
+                weights.append(rows.view(copies, -1))
+        return torch.cat(weights)
+
+    def sample(self, n: int, context: Context = None, temperature: float = 1.0) -> Tensor:
+        """n draws of the data, as stored: ``(n, *event)``, uint8 for images. Temperature acts on the prior alone."""
+        if temperature <= 0:
+            raise Refused(f"temperature is above 0 (1 is the model itself), not {temperature}")
+        return self.transform.inverse(self.prior.sample(n, temperature), self._seen(context))
+
+    def sample_with_log_prob(self, n: int, context: Context = None) -> tuple[Tensor, Tensor]:
+        """n draws with their log p(x) ``(n,)``, differentiable in the parameters. Not for stochastic flows."""
+        z = self.prior.sample(n)
+        x, log_det = self.transform.inverse_with_log_det(z, self._seen(context))
+        return x, self.prior.log_prob(z) - log_det
+
+    def encode(self, x: Tensor, context: Context = None, mean: bool = False) -> Tensor:
+        """The noise behind x, ``(B, D)``. With ``mean``, draws on the way are replaced by their centres."""
+        with noise.centre() if mean else nullcontext():
+            return self.transform(x, self._seen(context))[0]
+
+    def decode(self, z: Tensor, context: Context = None, mean: bool = False) -> Tensor:
+        """The data that noise z stands for: ``decode(encode(x)) == x`` for integers."""
+        with noise.centre() if mean else nullcontext():
+            return self.transform.inverse(z, self._seen(context))
+
+    def leak(self, n: int, context: Context = None) -> float:
+        """The share of n samples with a value outside the data's range before it is clamped into it; 0 for real data."""
+        if self.space.levels is None:
+            return 0.0
+        raw, context = self.prior.sample(n), self._seen(context)
+        for part in reversed(self.transform.parts[1:]):
+            raw = part.inverse(raw, context)
+        return ((raw < 0) | (raw >= self.space.levels)).flatten(1).any(1).float().mean().item()
+
+    def _seen(self, context: Context) -> Context:
+        return self.context(context)
+
+    def _log_weight(self, x: Tensor, context: Context) -> Tensor:
+        z, contribution = self.transform(x, context)
+        return self.prior.log_prob(z) + contribution
+
+    def _refuse_sharing(self) -> None:
+        names: dict[int, str] = {}
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            if names.setdefault(id(parameter), name) != name:
+                raise Refused(
+                    f"{names[id(parameter)]} and {name} are one parameter: a part was built before its Space was known; "
+                    "give its page _partial_: true"
+                )
+
+
+@contextmanager
+def frozen_batch_statistics(flow: nn.Module) -> Iterator[None]:
+    """Batch norms use their running averages inside: copies of one example are no batch."""
+    norms = [m for m in flow.modules() if isinstance(m, BatchNorm | nn.modules.batchnorm._BatchNorm) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def _repeat(rows: Tensor, copies: int) -> Tensor:
+    return rows if copies == 1 else rows.repeat(copies, *[1] * (rows.dim() - 1))

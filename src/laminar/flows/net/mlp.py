@@ -1,0 +1,34 @@
+"""MLP: fully connected layers. NICE (Dinh, Krueger, Bengio 2014) uses 4 or 5 of 1000 to 5000 units."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from laminar.flows.net.context import ContextReader
+from laminar.flows.net.net import Net, near_zero
+from laminar.flows.space import Context, Space
+
+
+class MLP(Net):
+    """``depth`` hidden layers of ``width`` units: vectors ``(B, D) -> (B, arity, D')``; context is appended to the input."""
+
+    rank = 1
+
+    def __init__(
+        self,
+        seen: Space,
+        asked: Space,
+        arity: int,
+        width: int = 256,
+        depth: int = 2,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ):
+        super().__init__(seen, asked, arity)
+        self.reader = ContextReader(seen)
+        widths = [seen.size + self.reader.channels] + [width] * depth
+        self.body = nn.Sequential(*(part for a, b in pairwise(widths) for part in (nn.Linear(a, b), activation())))
+        self.head = near_zero(nn.Linear(widths[-1], arity * asked.size))
+
+    def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        return self.head(self.body(self.reader(x, context))).unflatten(1, (self.arity, -1))

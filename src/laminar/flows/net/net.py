@@ -1,0 +1,49 @@
+"""Net: a conditioner. It reads what a layer shows it and answers with the parameters of a law."""
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows.space import Context, Space
+from laminar.refused import Refused
+
+
+class Net(nn.Module):
+    """x of shape ``(B, *seen.event)`` -> parameters of shape ``(B, arity, *asked.event)``.
+
+    A net ends in ``self.head``, a linear or convolutional layer whose output channels are ordered (arity, channel) and
+    whose weights start near zero, so that a layer begins at the parameters that ``start`` was given.
+
+    Attributes:
+        rank: of the events that the net can see: 1 for vectors, 3 for images, None for both.
+    """
+
+    rank: int | None = None
+    head: nn.Module
+
+    def __init__(self, seen: Space, asked: Space, arity: int):
+        super().__init__()
+        if self.rank not in (None, len(seen.event)):
+            name = type(self).__module__.rpartition(".")[2]
+            reads = {1: "vectors", 3: "images"}[self.rank]
+            event, cure = (
+                ("an image", "net=convnet, net=resnet or net=residual")
+                if seen.is_image
+                else ("a vector", "net=mlp or net=residual")
+            )
+            raise Refused(f"net={name} reads {reads}, and the event here is {event} {seen.event}: choose {cure}")
+        self.seen, self.asked, self.arity = seen, asked, arity
+
+    def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def start(self, params: Tensor) -> None:
+        """Fills the head's bias with a law's starting parameters ``(arity,)``."""
+        self.head.bias.copy_(params.repeat_interleave(self.head.bias.numel() // self.arity))
+
+
+def near_zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
+    """The layer as a head: outputs of about 0.01 for inputs of about 1."""
+    nn.init.normal_(layer.weight, std=0.01 * layer.weight[0].numel() ** -0.5)
+    nn.init.zeros_(layer.bias)
+    return layer

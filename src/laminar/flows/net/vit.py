@@ -1,0 +1,55 @@
+"""ViT: the conditioner of Jet (Kolesnikov, Pinto, Tschannen 2024; google-research/big_vision models/proj/jet)."""
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows.net.attention import attend, check_attention
+from laminar.flows.net.context import ContextReader
+from laminar.flows.net.net import Net, near_zero
+from laminar.flows.space import Context, Space
+
+
+class ViT(Net):
+    """A transformer whose tokens are the positions of an image: ``(B, C, H, W) -> (B, arity, C', H, W)``.
+
+    Meant for patches: after ``reshape/patchify`` an image has one position for each patch. Linear in, learned position
+    embedding, ``depth`` pre-norm encoder blocks, LayerNorm, linear out. Context joins each token's values.
+
+    Args:
+        width: size of a token inside.
+        depth: number of encoder blocks; their inner layer is 4 times as wide.
+    """
+
+    rank = 3
+
+    def __init__(self, seen: Space, asked: Space, arity: int, width: int = 512, depth: int = 2, heads: int = 8):
+        super().__init__(seen, asked, arity)
+        check_attention("vit", seen.event, width, heads, "raise the size of the patches")
+        self.reader = ContextReader(seen)
+        channels, *self.sizes = seen.event
+        self.first = nn.Linear(channels + self.reader.channels, width)
+        self.position = nn.Parameter(torch.randn(self.sizes[0] * self.sizes[1], width) * width**-0.5)
+        self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.head = near_zero(nn.Linear(width, arity * asked.event[0]))
+
+    def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        tokens = self.reader(x, context).flatten(2).transpose(1, 2)
+        h = self.norm(self.blocks(self.first(tokens) + self.position))
+        return self.head(h).transpose(1, 2).unflatten(2, self.sizes).unflatten(1, (self.arity, -1))
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+        for layer in (self.qkv, self.out, self.mlp[0], self.mlp[2]):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h + self.out(attend(self.qkv(self.norm_attention(h)), self.heads))
+        return h + self.mlp(self.norm_mlp(h))

@@ -1,0 +1,114 @@
+"""Where transforms draw.
+
+Every random number of a likelihood comes from ``uniform`` or ``normal``. Inside ``source(keys)`` row i of a draw is a
+function of ``keys[i]`` alone, so the noise behind an example's likelihood depends on neither the batch it sits in, nor
+the rank, nor on what was drawn before. Without a source, draws come from torch's global generator.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DRAW = 0xD4A3
+
+
+class _Generators:
+    """One stream for each row: ``generators[i]`` is seeded by ``keys[i]`` and goes on from draw to draw."""
+
+    def __init__(self, keys: np.ndarray):
+        self.keys = keys
+        self.generators = [torch.Generator().manual_seed(key) for key in keys.tolist()]
+
+    def copies(self, first: int, count: int) -> "_Generators":
+        copy = np.arange(first, first + count, dtype=np.uint64)
+        return _Generators(mix(self.keys[None, :], copy[:, None]).reshape(-1))
+
+    def draw(self, kind: str, like: Tensor) -> Tensor:
+        if len(like) != len(self.generators):
+            raise RuntimeError(f"a draw of {len(like)} rows inside a noise source of {len(self.generators)} rows")
+        out = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+        for row, generator in zip(out, self.generators, strict=True):
+            getattr(row, kind)(generator=generator)
+        return out.to(like.device, non_blocking=True)
+
+
+class _Centre:
+    """The middle of every distribution: uniform draws are 1/2, normal draws are 0."""
+
+    def copies(self, first: int, count: int) -> "_Centre":
+        return self
+
+    def draw(self, kind: str, like: Tensor) -> Tensor:
+        return torch.full_like(like, 0.5 if kind == "uniform_" else 0.0)
+
+
+_source: ContextVar[_Generators | _Centre | None] = ContextVar("noise_source", default=None)
+
+
+def uniform(like: Tensor) -> Tensor:
+    """Uniform on [0, 1), of the shape, type and device of ``like``."""
+    return _draw("uniform_", like)
+
+
+def normal(like: Tensor) -> Tensor:
+    """Standard normal, of the shape, type and device of ``like``."""
+    return _draw("normal_", like)
+
+
+def _draw(kind: str, like: Tensor) -> Tensor:
+    current = _source.get()
+    return getattr(torch.empty_like(like), kind)() if current is None else current.draw(kind, like)
+
+
+def mix(*words) -> np.ndarray:
+    """Mixes integers (broadcasting arrays) to well-spread 64-bit keys: SplitMix64's finaliser, word after word."""
+    with np.errstate(over="ignore"):
+        key = np.uint64(0)
+        for word in words:
+            key = (key ^ np.asarray(word).astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+            key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            key = key ^ (key >> np.uint64(31))
+    return key
+
+
+@contextmanager
+def source(keys: np.ndarray) -> Iterator[None]:
+    """Draws inside depend on the rows' keys ``(B,)`` alone (see ``mix``)."""
+    with _opened(_Generators(np.asarray(keys, dtype=np.uint64))):
+        yield
+
+
+@contextmanager
+def keyed(n: int, seed: int = 0, first: int = 0) -> Iterator[None]:
+    """Inside, row i of a draw depends on (seed, first + i) alone, and the training noise stays where it was. No gradients."""
+    with torch.no_grad(), source(mix(seed, DRAW, np.arange(first, first + n))):
+        yield
+
+
+@contextmanager
+def centre() -> Iterator[None]:
+    """Draws inside are the centres of their distributions: the way to encode or decode without noise."""
+    with _opened(_Centre()):
+        yield
+
+
+@contextmanager
+def copies(first: int, count: int) -> Iterator[None]:
+    """For a batch repeated ``count`` times along its rows: copy k of a row draws by (its key, first + k)."""
+    current = _source.get()
+    with _opened(current and current.copies(first, count)):
+        yield
+
+
+@contextmanager
+def _opened(new: _Generators | _Centre | None) -> Iterator[None]:
+    token = _source.set(new)
+    try:
+        yield
+    finally:
+        _source.reset(token)

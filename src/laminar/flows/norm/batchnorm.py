@@ -1,0 +1,59 @@
+"""BatchNorm as a flow layer (RealNVP, https://arxiv.org/abs/1605.08803, section 3.7 and appendix E)."""
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows.space import Context, Space
+from laminar.flows.transform import Transform, is_initialising
+
+
+class BatchNorm(Transform):
+    """z = (x - mean) / sqrt(var + eps), per channel; log-det = -positions / 2 * sum log(var + eps).
+
+    In training mode mean and variance are the batch's own, so an example's number depends on its batch; running averages
+    follow and serve evaluation and the inverse. A pass inside ``initialising()`` starts the averages at its batch.
+
+    Args:
+        affine: learn a scale exp(g) and a shift after it (MAF's batch norm).
+    """
+
+    def __init__(self, space: Space, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False):
+        super().__init__(space, space.within(None))
+        shape = (space.event[0], *[1] * (len(space.event) - 1))
+        self.positions = space.size // space.event[0]
+        self.eps, self.momentum = eps, momentum
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+        self.log_gain = nn.Parameter(torch.zeros(shape)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(shape)) if affine else None
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        if self.training:
+            over = [0, *range(2, x.dim())]
+            var, mean = torch.var_mean(x, over, correction=0)
+            var, mean = var.view_as(self.running_var), mean.view_as(self.running_mean)
+            with torch.no_grad():
+                momentum = 1.0 if is_initialising() else self.momentum
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(var, momentum)
+        else:
+            mean, var = self.running_mean, self.running_var
+        log_scale = self._log_scale(var)
+        z = (x - mean) * log_scale.exp()
+        if self.bias is not None:
+            z = z + self.bias
+        return z, (self.positions * log_scale.sum()).expand(len(x))
+
+    def inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        return self.inverse_with_log_det(z)[0]
+
+    def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        log_scale = self._log_scale(self.running_var)
+        if self.bias is not None:
+            z = z - self.bias
+        x = z * torch.exp(-log_scale) + self.running_mean
+        return x, -(self.positions * log_scale.sum()).expand(len(z))
+
+    def _log_scale(self, var: Tensor) -> Tensor:
+        log_scale = -0.5 * torch.log(var + self.eps)
+        return log_scale if self.log_gain is None else log_scale + self.log_gain

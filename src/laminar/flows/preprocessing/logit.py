@@ -1,0 +1,39 @@
+"""Logit: from pixels to the whole real line (RealNVP, https://arxiv.org/abs/1605.08803, section 4.1)."""
+
+from math import log
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from laminar.flows.numerics import sum_event
+from laminar.flows.preprocessing.bounded import upper_of
+from laminar.flows.space import Context, Space
+from laminar.flows.transform import Transform
+
+
+class Logit(Transform):
+    """z = logit(s) with s = alpha + (1 - 2 alpha) x / upper, for x in [0, upper).
+
+    log-det = sum [log((1 - 2 alpha) / upper) - log s - log(1 - s)]. With alpha > 0 pixels of 0 and 255 stay finite and
+    gradients small, and the flow puts some mass outside the data's range (its leak).
+    """
+
+    def __init__(self, space: Space, alpha: float = 0.05):
+        upper = upper_of(space, "logit")
+        super().__init__(space, space.within(None))
+        self.alpha, self.slope = alpha, (1.0 - 2.0 * alpha) / upper
+        self.constant = space.size * log(self.slope)
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        low = self.alpha + self.slope * x  # s
+        high = 1.0 - self.alpha - self.slope * x  # 1 - s, without the cancellation where s is near 1
+        tiny = torch.finfo(x.dtype).tiny
+        log_low, log_high = low.clamp(min=tiny).log(), high.clamp(min=tiny).log()
+        return log_low - log_high, self.constant - sum_event(log_low + log_high)
+
+    def inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        return (torch.sigmoid(z) - self.alpha) / self.slope
+
+    def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self.inverse(z), -self.constant - sum_event(F.softplus(z) + F.softplus(-z))

@@ -1,0 +1,121 @@
+"""Sampling: what a trained flow draws, as a picture or as arrays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from laminar.flows.draw import classes_of, draw, some_labels
+from laminar.flows.flow import Flow
+from laminar.pictures import latents
+from laminar.pictures.densities import densities
+from laminar.pictures.sheet import grid, pixels, save, sheet
+from laminar.refused import Refused
+from laminar.runs.open import open_data, open_run, split_of
+
+MODES = ("sample", "reconstruct", "interpolate")
+
+
+def start(config: DictConfig) -> None:
+    """Draws what the config asks for into a file, and says where it lies."""
+    if config.mode not in MODES:
+        raise Refused(f"mode={config.mode} is none of {', '.join(MODES)}")
+    if config.n < 1:
+        raise Refused(f"n={config.n} draws nothing: take 1 or more")
+    if config.temperature <= 0:
+        raise Refused(f"temperature={config.temperature} leaves no distribution: take a number above 0, 1 for the model")
+    if config.mode == "interpolate" and config.steps < 2:
+        raise Refused(f"steps={config.steps} has no two ends: take 2 or more")
+    flow, trained, folder = open_run(config.run, config.device, config.allow)
+    out = place(config, flow, folder)
+    if config.mode == "sample":
+        labels = chosen_labels(flow, config.n, config.label)
+        drawn = {"values": draw(flow, config.n, labels, config.temperature, config.seed), "labels": labels}
+    else:
+        data = open_data(trained, config.data, config.allow)
+        drawn = revisit(flow, split_of(data, config.split), config)
+    write(flow, drawn, out, config)
+    print(out)
+
+
+def place(config: DictConfig, flow: Flow, folder: Path) -> Path:
+    """Where the file goes; refuses one that exists, or of a kind that cannot be written."""
+    if config.out is not None:
+        out = Path(config.out)
+    else:
+        words = [config.mode, f"n{config.n}"]
+        if config.mode == "sample":
+            words += [f"t{config.temperature:g}", f"seed{config.seed}"]
+        words += [] if config.label is None else [f"label{config.label}"]
+        out = folder / "samples" / ("-".join(words) + (".png" if drawable(flow, config.mode) else ".npz"))
+    if out.suffix not in (".png", ".npz"):
+        raise Refused(f"out={out} is neither .png nor .npz")
+    if out.suffix == ".png" and not drawable(flow, config.mode):
+        raise Refused(f"out={out} cannot show events of shape {flow.space.event}: use a .npz file")
+    if out.exists() and not config.overwrite:
+        raise Refused(f"{out} exists: add overwrite=true, or choose another out=")
+    return out
+
+
+def drawable(flow: Flow, mode: str) -> bool:
+    return flow.space.is_image or (flow.space.event == (2,) and mode == "sample")
+
+
+def chosen_labels(flow: Flow, n: int, label: int | None) -> Tensor | None:
+    """The class asked for, n times; without one all classes in turn; None for an unconditional flow."""
+    if label is None:
+        return some_labels(flow, n)
+    classes = classes_of(flow)
+    if classes is None:
+        raise Refused(f"label={label} was asked of a flow that knows no classes: train one with context=label")
+    if not 0 <= label < classes:
+        raise Refused(f"label={label} is outside this flow's classes 0 to {classes - 1}")
+    return torch.full((n,), label)
+
+
+def revisit(flow: Flow, split: Any, config: DictConfig) -> dict[str, Tensor | None]:
+    """Reconstructions of, or interpolations between, the first examples of a split (of one class, if asked for)."""
+    rows = torch.arange(len(split))
+    if config.label is not None:
+        chosen_labels(flow, 1, config.label)
+        rows = rows[split.labels == config.label]
+    needed = config.n * (2 if config.mode == "interpolate" else 1)
+    if needed > len(rows):
+        raise Refused(f"n={config.n} needs {needed} examples, and split={config.split} has {len(rows)}: take fewer")
+    split = split.pick(rows[:needed])
+    if config.mode == "reconstruct":
+        back, error = latents.reconstruct(flow, split.values, split.labels)
+        print(f"max |x - f^-1(f(x))| = {error:g}")
+        return {"originals": split.values, "values": back, "labels": split.labels}
+    left, right = split.values.chunk(2)
+    labels = None if split.labels is None else split.labels[: config.n]
+    return {"values": latents.interpolate(flow, left, right, labels, config.steps), "labels": labels}
+
+
+def write(flow: Flow, drawn: dict[str, Tensor | None], out: Path, config: DictConfig) -> None:
+    """A picture, or arrays of stored values: images as ``(N, H, W, C)`` under ``images``, vectors under ``values``."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    values = drawn["values"]
+    if out.suffix == ".npz":
+        names = {"values": "images"} if flow.space.is_image else {}
+        arrays = {names.get(name, name): _stored(flow, name, part) for name, part in drawn.items() if part is not None}
+        np.savez_compressed(out, **arrays)
+    elif not flow.space.is_image:
+        densities(flow, values, out, config.n)
+    elif config.mode == "sample":
+        save(grid(pixels(values, flow.space.levels)), out)
+    elif config.mode == "reconstruct":
+        per_row = 16
+        pairs = zip(drawn["originals"].split(per_row), values.split(per_row), strict=True)
+        rows = [pixels(part, flow.space.levels) for pair in pairs for part in pair]
+        save(sheet(rows, labels=["x", "f⁻¹(f(x))"] * (len(rows) // 2)), out)
+    else:
+        save(sheet([pixels(row, flow.space.levels) for row in values]), out)
+
+
+def _stored(flow: Flow, name: str, part: Tensor) -> np.ndarray:
+    array = part.numpy()
+    return np.moveaxis(array, -3, -1) if flow.space.is_image and name != "labels" else array

@@ -1,0 +1,66 @@
+"""Pictures: what an image flow draws, while it learns and in the end."""
+
+from functools import partial
+from math import ceil, sqrt
+
+import pytorch_lightning as pl
+from PIL import Image
+
+from laminar.flows.draw import classes_of
+from laminar.flows.flow import Flow
+from laminar.pictures import bits, images, latents
+from laminar.pictures.sheet import save
+from laminar.training.callbacks.artist import Artist
+
+BITS_PASSES = 20_000  # evaluations of the flow that a bits map may take
+
+
+class Pictures(Artist):
+    """``samples/step-*.png`` after each validation; of the best weights, with the test, all that is worth a look.
+
+    Args:
+        n: samples in a grid.
+        every: validations from one grid to the next.
+    """
+
+    def __init__(self, n: int = 64, every: int = 1):
+        self.n, self.every, self.validations = n, every, 0
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.state.fn != "fit" or not module.flow.space.is_image:
+            return
+        self.validations += 1
+        if self.validations % self.every == 0:
+            step = trainer.global_step
+            sheet = partial(images.samples, module.flow, self.n, title=f"Samples after {step:,} steps")
+            self.draw(trainer, f"samples/step-{step:07d}.png", lambda path: save(sheet(), path))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and module.flow.space.is_image:
+            for file, sheet in portfolio(module.flow, trainer.datamodule.splits.test, self.n).items():
+                self.draw(trainer, file, lambda path, sheet=sheet: save(sheet(), path))
+
+
+def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
+    """Every sheet that makes sense for a flow: file -> what draws it."""
+    x, labels = split.values[:10], None if split.labels is None else split.labels[:10]
+    some = None if labels is None else labels[:4]
+    left, right, ways = x[: len(x) // 2], x[len(x) // 2 :], None if labels is None else labels[: len(x) // 2]
+    sheets = {
+        "samples/best.png": partial(images.samples, flow, n, title="Samples"),
+        "samples/temperatures.png": partial(images.temperatures, flow),
+        "figures/reconstructions.png": partial(latents.reconstructions, flow, x, labels),
+        "figures/interpolations.png": partial(latents.interpolations, flow, left, right[: len(left)], ways),
+        "figures/bits.png": partial(bits.bits_map, flow, x[:4], some, stride=stride(flow)),
+    }
+    if classes_of(flow):
+        sheets["samples/classes.png"] = partial(images.by_class, flow)
+    if images.multiscale_of(flow):
+        sheets["figures/levels.png"] = partial(images.by_level, flow)
+    return sheets
+
+
+def stride(flow: Flow) -> int:
+    """The stride at which four bits maps take at most about ``BITS_PASSES`` evaluations."""
+    passes = 4 * flow.space.size * min(flow.space.levels, bits.ALL_LEVELS)
+    return ceil(sqrt(passes / BITS_PASSES))

@@ -1,0 +1,60 @@
+"""The loggers of one run: opened with it, told its config, closed with its exit code."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from laminar.config.recipe import build
+from laminar.training.logger.csv import CSV
+from laminar.training.logger.logger import RunLogger
+
+
+@contextmanager
+def open_loggers(config: Any, run_dir: str | Path) -> Iterator[list[RunLogger]]:
+    """The loggers that ``config.logger`` asks for, as ``Trainer(logger=...)`` takes them.
+
+    ``metrics.csv`` is written beside any of them; ``logger=null`` means none. However the block is left, every logger
+    is closed with the exit code that the process would have. On ranks other than 0 the list is empty.
+    """
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    if not plain.get("logger") or rank_zero_only.rank != 0:
+        yield []
+        return
+    loggers: list[RunLogger] = [CSV(run_dir)]
+    try:
+        if plain["logger"]["_target_"] != "laminar.training.logger.csv.CSV":
+            loggers.append(build(plain["logger"], plain.get("allow") or (), run_dir=run_dir))
+        for logger in loggers:
+            logger.log_hyperparams(plain)
+        yield loggers
+    except BaseException as failure:
+        _close(loggers, _exit_code(failure))
+        raise
+    _close(loggers, 0)
+
+
+def summarise(loggers: list[RunLogger], numbers: Mapping[str, float | int | str]) -> None:
+    """Tells every logger the run's final numbers."""
+    for logger in loggers:
+        logger.summarise(numbers)
+
+
+def log_picture(loggers: list[RunLogger], name: str, path: Path, step: int) -> None:
+    """Shows every logger a picture that lies in the run folder."""
+    for logger in loggers:
+        logger.log_picture(name, path, step)
+
+
+def _close(loggers: list[RunLogger], exit_code: int) -> None:
+    for logger in loggers:
+        logger.close(exit_code)
+
+
+def _exit_code(failure: BaseException) -> int:
+    if isinstance(failure, SystemExit):
+        return failure.code if isinstance(failure.code, int) else int(failure.code is not None)
+    return 130 if isinstance(failure, KeyboardInterrupt) else 1

@@ -1,0 +1,13 @@
+"""Maximum likelihood: the objective of every flow that the papers train."""
+
+from torch import Tensor
+
+from laminar.flows.flow import Flow
+from laminar.flows.space import Context
+
+
+class Likelihood:
+    """log p(x) in nats, ``(B,)``: exact, or its one-sample lower bound where the flow is stochastic."""
+
+    def __call__(self, flow: Flow, x: Tensor, context: Context = None) -> Tensor:
+        return flow.log_prob(x, context)
