@@ -1,4 +1,5 @@
 # make train: from a fresh clone to a trained flow.   make train ARGS="flow=glow data=mnist"
+# make test: under ten minutes.   make test SLOW=1: with the long storms
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ train: install
 test: $(VENV)/installed-test
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/ruff format --check src tests scripts
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile $(if $(SLOW),--slow)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix src tests scripts

@@ -16,15 +16,16 @@ from rich.table import Table
 from laminar.config.pages import compose
 from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
-from laminar.flows.transform import initialising
+from laminar.flows.initialise import initialising
+from laminar.flows.space import rows_of
 
 
 def main(overrides: list[str], rounds: int) -> None:
     config = compose("train", overrides)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = FlowDataModule(build(config.data), seed=0)
-    x, label, *_ = data.first_batch()
-    x, context = x.to(device), {"label": label.to(device)}
+    x, context, *_ = data.first_batch()
+    x, context = x.to(device), rows_of(context, slice(None), device)
     operations = {}
     for kind in ("eager", "compiled"):
         torch.manual_seed(0)

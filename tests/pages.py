@@ -3,7 +3,7 @@
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from laminar.config.knobs import refuse_unread
+from laminar.config.knobs import unread
 from laminar.config.pages import CONF, compose
 from laminar.config.recipe import build
 from laminar.flows.flow import Flow
@@ -21,8 +21,8 @@ def members(group: str) -> list[str]:
 def composed(*words: str) -> DictConfig:
     """The config of ``laminar-train *words``, refused like there if a knob in it does nothing."""
     config = compose("train", words)
-    refuse_unread(OmegaConf.to_container(config))
-    return config
+    idle = unread(OmegaConf.to_container(config), words)
+    return OmegaConf.masked_copy(config, [key for key in config if key not in idle])
 
 
 def flow(space: Space, *words: str, device: str = "cpu") -> Flow:

@@ -16,6 +16,7 @@ from laminar.flows.coupling.piecewise_linear import PiecewiseLinear
 from laminar.flows.coupling.piecewise_quadratic import PiecewiseQuadratic
 from laminar.flows.coupling.rational_quadratic import RationalQuadratic
 from laminar.flows.dequantization.none import Reals
+from laminar.flows.initialise import SetByData
 from laminar.flows.layer.coupling import Coupling
 from laminar.flows.layer.elementwise import Elementwise
 from laminar.flows.layer.step import Step
@@ -167,9 +168,18 @@ TRANSFORMS |= {
 }
 
 
+def settled(module: nn.Module) -> nn.Module:
+    """The module with its data-dependent parts where they are, as if they had seen data."""
+    for part in module.modules():
+        if isinstance(part, SetByData):
+            part.settle()
+    return module
+
+
 def disturb(module: nn.Module, scale: float = 0.3) -> nn.Module:
     """Moves every parameter off its start by ``scale`` * N(0, 1) / sqrt(fan-in), so that nothing is zero by construction."""
     generator = torch.Generator().manual_seed(7)
+    settled(module)
     with torch.no_grad():
         for parameter in module.parameters():
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 1

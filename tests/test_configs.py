@@ -13,10 +13,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from pages import CELEBA_HQ, CIFAR, CONF, DIGITS, IMAGENET64, MNIST, PLANE, composed, flow, members
 
+from laminar.config.knobs import unread
 from laminar.config.recipe import build, check_targets
 from laminar.data.datamodule import FlowDataModule
+from laminar.flows.initialise import initialising
 from laminar.flows.space import Space
-from laminar.flows.transform import initialising
 from laminar.refused import Refused
 
 LABELLED = Space((1, 8, 8), levels=17, context={"label": (10,)})
@@ -31,6 +32,7 @@ FLOWS = {
     "rqnsf": [DIGITS, PLANE],
     "rqnsf_image": [DIGITS, CIFAR],
     "jet": [DIGITS, IMAGENET64],
+    "gaussianization": [DIGITS, PLANE],
 }
 SMALL = {"realnvp": ["size.levels=2"], "glow": ["size.levels=2"]}
 
@@ -48,7 +50,7 @@ def test_flows_compose_and_build(name, space):
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_recipe_picks_members_and_never_reaches_into_one(name):
-    assert yaml.safe_load((CONF / "flow" / f"{name}.yaml").read_text()).keys() == {"defaults", "step", "flow"}
+    assert yaml.safe_load((CONF / "flow" / f"{name}.yaml").read_text()).keys() <= {"defaults", "step", "parts"}
 
 
 # Where a member needs another flow than Glow, or another space than photographs.
@@ -69,14 +71,16 @@ HOMES = {
     "prior=beta": (DIGITS, "flow=nis"),
     "dequantization=none": (PLANE, "flow=realnvp_flat", "data=moons"),
     "context=label": (LABELLED,),
+    "layer=elementwise": (DIGITS, "flow=gaussianization"),
 }
-KNOBS = ("coupling", "mask", "multiscale", "net", "prior", "mix", "norm", "dequantization", "preprocessing", "context")
+KNOBS = ("layer", "coupling", "mask", "multiscale", "net", "prior", "mix", "norm", "dequantization", "preprocessing", "context")
 
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in KNOBS for name in members(group)])
 def test_members_of_the_knobs_compose_and_build(choice):
     space, *words = HOMES.get(choice, (CIFAR,))
-    built = flow(space, *(words if "flow" in "".join(words) else ["flow=glow", *words]), choice, "size.steps=1", device="meta")
+    sizes = [] if choice.startswith("mask=") else ["size.steps=1"]  # some programs have a length of their own
+    built = flow(space, *(words if "flow" in "".join(words) else ["flow=glow", *words]), choice, *sizes, device="meta")
     assert sum(parameter.numel() for parameter in built.parameters()) > 0
 
 
@@ -212,7 +216,7 @@ def test_experiments_of_a_cpus_size_take_two_steps(words):
     objective = build(config.objective)
     before = [parameter.detach().clone() for parameter in built.parameters()]
     for _ in range(2):
-        loss = -objective(built, x, None).mean()
+        loss = -objective(built, x, {}, 0).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -260,6 +264,13 @@ WRONG = {
     "attention on large images": (CELEBA_HQ, "flow=flowpp dequantization=uniform", "GiB of attention.*squeeze more"),
     "heads that do not divide": (CIFAR, "flow=flowpp size.width=30", "no multiple of 4"),
     "a knob that nothing reads": (CIFAR, "flow=nis +norm=actnorm", "norm would change nothing"),
+    "a size that nothing reads": (CIFAR, "flow=nis size.levels=2", "size.levels would change nothing.*size.depth, size.steps"),
+    "a layer for whole events in a step": (
+        DIGITS,
+        "flow=realnvp_flat layer=elementwise",
+        "works on whole events.*layer=coupling",
+    ),
+    "a coupling without a mask": (DIGITS, "flow=gaussianization layer=coupling +net=mlp", "nothing splits the event here"),
     "a key that nothing reads": (CIFAR, "flow=nis +speed=11", "speed would change nothing"),
 }
 
@@ -270,6 +281,22 @@ def test_what_cannot_work_is_refused_with_a_sentence(case):
     with pytest.raises(Refused, match=sentence) as refusal:
         flow(space, *words.split(), device="meta")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_default_that_a_flow_does_not_read_is_dropped_and_a_choice_refused():
+    config = {"flow": {"prior": "${prior}"}, "prior": {}, "mask": {}, "preprocessing": {}, "seed": 0}
+    assert unread(config, ["data=moons", "seed=1"]) == ["mask", "preprocessing"]  # the data page's choice is no person's
+    for words in (["mask=parity"], ["mask.flip=true"], ["+mask=parity"], ["experiment=realnvp_digits"]):
+        with pytest.raises(Refused, match="mask would change nothing: this flow reads prior"):
+            unread(config, words)
+    with pytest.raises(Refused, match="mask would change nothing"):
+        unread(config, ["variant=partition_bad"])
+    assert unread(config, ["~mask", "experiment=realnvp_moons"]) == ["mask", "preprocessing"]
+
+
+def test_what_a_flow_does_not_read_is_in_no_config():
+    config = composed("flow=realnvp_flat", "parts=[${dequantization}]")
+    assert not {"preprocessing", "multiscale", "mask", "net", "step"} & config.keys() and "dequantization" in config
 
 
 @pytest.mark.parametrize(

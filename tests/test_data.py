@@ -142,12 +142,12 @@ def test_checkerboard_has_its_entropy():
 
 
 def test_shapes_without_noise_lie_on_their_curves():
-    x = Moons(noise=0.0, batch_size=1).read().test.values
+    x = Moons(noise=1e-7, batch_size=1).read().test.values
     upper, lower = (x.norm(dim=1) - 1).abs() < 1e-5, ((x - torch.tensor([1.0, 0.5])).norm(dim=1) - 1).abs() < 1e-5
     assert (upper | lower).all() and 0.45 < upper.float().mean() < 0.55
-    radius = Circles(noise=0.0, batch_size=1).read().test.values.norm(dim=1)
+    radius = Circles(noise=1e-7, batch_size=1).read().test.values.norm(dim=1)
     assert (((radius - 3).abs() < 1e-5) | ((radius - 1.5).abs() < 1e-5)).all()
-    x = Pinwheel(rate=0.0, radial=0.0, tangential=0.0, batch_size=1).read().test.values
+    x = Pinwheel(rate=0.0, radial=1e-7, tangential=1e-7, batch_size=1).read().test.values
     assert len(torch.unique(torch.atan2(x[:, 1], x[:, 0]).div(2 * pi / 5).round())) == 5
     assert torch.allclose(x.norm(dim=1), torch.tensor(2.0))
 

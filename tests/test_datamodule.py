@@ -65,13 +65,14 @@ def test_space_and_record():
 
 def test_a_batch():
     data = FlowDataModule(Digits(batch_size=100))
-    x, label, index, epoch = next(iter(data.train_dataloader()))
+    x, context, index, epoch = next(iter(data.train_dataloader()))
+    label = context["label"]
     assert x.dtype == torch.uint8 and x.shape == (100, 1, 8, 8) and label.dtype == index.dtype == torch.int64
     assert epoch == 0 and torch.equal(x, data.splits.train.values[index])
     assert torch.equal(label, data.splits.train.labels[index])
     assert torch.equal(index, data.first_batch()[2])
     unlabelled = next(iter(FlowDataModule(Ramp()).train_dataloader()))
-    assert (unlabelled[1] == -1).all()
+    assert unlabelled[1] == {}
 
 
 def test_order_is_a_function_of_seed_and_epoch():

@@ -20,6 +20,7 @@ from laminar.flows.dequantization.none import Reals
 from laminar.flows.dequantization.uniform import Uniform
 from laminar.flows.dequantization.variational import Variational
 from laminar.flows.flow import Flow
+from laminar.flows.initialise import initialising
 from laminar.flows.layer.elementwise import Elementwise
 from laminar.flows.mask.checkerboard import Checkerboard
 from laminar.flows.mask.halves import Halves
@@ -36,7 +37,6 @@ from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.prior.logistic import Logistic
 from laminar.flows.prior.uniform import Uniform as UniformPrior
 from laminar.flows.space import Space
-from laminar.flows.transform import initialising
 from laminar.refused import Refused
 
 TINY = Space((2,), levels=4)
@@ -165,7 +165,7 @@ def test_what_was_sampled_scores_what_sampling_said():
 def test_a_stochastic_flow_does_not_score_while_sampling():
     flow = flow_of(TINY, Uniform, Logit, vector_steps)
     assert flow.grade == "bound"
-    with pytest.raises(TypeError, match="draws on its way"):
+    with pytest.raises(Refused, match=r"draws on its way.*flow\.density\(\)"):
         flow.sample_with_log_prob(2)
 
 
@@ -312,7 +312,6 @@ def test_actnorm_starts_by_normalising_one_batch_and_only_once(per):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(500, 3, 4, 4, generator=generator, dtype=torch.float64) * 5 + 2
     over = (0, 2, 3) if per == "channel" else 0
-    assert torch.equal(norm(x)[0], x)
     with initialising():
         z, _ = norm(x)
         norm(10 * x)

@@ -12,21 +12,27 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.utils import get_object
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from laminar.config.recipe import targets
+from laminar.data.source import Source
 from laminar.flows.coupling.law import Law
+from laminar.flows.layer.coupling import Coupling
 from laminar.flows.mask.partition import Partition
+from laminar.flows.mask.scheme import Scheme
 from laminar.flows.net.net import Net
 from laminar.flows.prior.prior import Prior
 from laminar.flows.transform import Transform
+from laminar.training.logger.logger import RunLogger
+from laminar.training.objective.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
-    {"space", "numerics", "noise"},
+    {"space", "numerics", "noise", "ledger", "initialise"},
     {"transform"},
     {"context", "coupling", "mask", "net", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
@@ -41,6 +47,8 @@ FLOOR |= {f"flows.{room}": (1, height) for height, rooms in enumerate(LIBRARY) f
 MENUS = {
     **{group: f"flows/{group}" for group in ("coupling", "mask", "net", "prior", "mix", "norm", "context")},
     **{group: f"flows/{group}" for group in ("preprocessing", "dequantization")},
+    "layer": "flows/layer",
+    "multiscale": "flows/compose",
     "data": "data",
     **{group: f"training/{group}" for group in ("objective", "callbacks", "logger")},
 }
@@ -154,9 +162,10 @@ def test_the_root_of_a_page_points_into_its_own_folder(page):
         get_object(target)
 
 
-@pytest.mark.parametrize("group", [group for group in MENUS if group not in ("data", "objective")])
+@pytest.mark.parametrize("group", MENUS)
 def test_every_final_class_of_a_menu_can_be_ordered(group):
-    orders = (Law, Partition, Net, Prior, Transform)  # beside these, a folder holds what they are made of
+    # Beside these, a folder holds what they are made of.
+    orders = (Law, Partition, Scheme, Net, Prior, Transform, Coupling, Source, Objective, Callback, RunLogger)
     ordered = {target for page in CONF.rglob("*.yaml") for target in targets(read(page))}
     assert {name for name in final_classes(group) if issubclass(get_object(name), orders)} <= ordered
 
@@ -175,7 +184,7 @@ def eager_modules(node):
             yield from eager_modules(child)
 
 
-MODEL_GROUPS = [group for group in MENUS if group not in ("data", "objective")] + ["flow", "multiscale"]
+MODEL_GROUPS = [group for group, folder in MENUS.items() if folder.startswith("flows/")] + ["flow"]
 
 
 @pytest.mark.parametrize("page", [p for g in MODEL_GROUPS for p in pages(g)], ids=lambda p: f"{p.parent.name}/{p.stem}")

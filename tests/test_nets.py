@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from recipes import settled
 from torch import nn
 from torch.nn import functional as F
 
 from laminar.config.recipe import build
+from laminar.flows.initialise import initialising
 from laminar.flows.net.context import ContextReader
 from laminar.flows.net.convnet import ConvNet, _Conv
 from laminar.flows.net.densenet import DenseNet
@@ -21,7 +23,6 @@ from laminar.flows.net.residual import Residual
 from laminar.flows.net.resnet import ResNet
 from laminar.flows.net.vit import ViT
 from laminar.flows.space import Space
-from laminar.flows.transform import initialising
 from laminar.refused import Refused
 
 ARITY = 3
@@ -56,7 +57,7 @@ def make(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, torc
         nn.init.normal_(parameter, std=0.2)
     x = torch.randn(5, *seen.event, dtype=dtype)
     context = {key: torch.randn(5, *shape, dtype=dtype) for key, shape in seen.context.items()}
-    return net.to(dtype).eval(), x, context
+    return settled(net).to(dtype).eval(), x, context
 
 
 @pytest.fixture(params=NETS)
@@ -75,7 +76,7 @@ def test_shape_and_rows(name):
 def test_starts_where_the_law_wants(name):
     torch.manual_seed(0)
     recipe, (seen, asked) = NETS[name]
-    net = recipe(seen, asked, ARITY).eval()
+    net = settled(recipe(seen, asked, ARITY)).eval()
     start = torch.tensor([-1.0, 0.5, 2.0])
     net.start(start)
     x = torch.randn(5, *seen.event)
@@ -340,7 +341,7 @@ class TestGatedAttention:
         seen = asked = Space((1, 16, 16))
         for attention in True, False:
             torch.manual_seed(0)
-            net = GatedAttention(seen, asked, 1, width=8, depth=1, attention=attention).double().eval()
+            net = settled(GatedAttention(seen, asked, 1, width=8, depth=1, attention=attention)).double().eval()
             x = torch.randn(1, 1, 16, 16, dtype=torch.float64, requires_grad=True)
             net(x)[0, 0, 0, 0, 0].backward()
             reach = x.grad[0, 0] != 0
@@ -361,7 +362,7 @@ class TestGatedAttention:
 
 def test_features_fold_columns():
     torch.manual_seed(0)
-    features, image = Features((3, 8, 8), width=4).eval(), torch.randn(2, 3, 8, 8, requires_grad=True)
+    features, image = settled(Features((3, 8, 8), width=4)).eval(), torch.randn(2, 3, 8, 8, requires_grad=True)
     out = features(image)
     assert out.shape == (2, *features.event) == (2, 4, 8, 4)
     out[0, :, 4, 0].abs().sum().backward()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from pages import CIFAR, DIGITS, IMAGENET64, MNIST, flow, parameters
 
+from laminar.flows.initialise import initialising
 from laminar.flows.layer.step import Step
 from laminar.flows.net.one_blob import OneBlob
 from laminar.flows.space import Space
-from laminar.flows.transform import initialising
 from laminar.pictures.masks import patterns
 from laminar.refused import Refused
 
@@ -222,7 +222,7 @@ UNIT = Space((3,), upper=1.0)
 
 
 def test_one_blob_encodes_by_gaussian_kernels():
-    net = OneBlob(UNIT, UNIT, arity=2, width=8, depth=1, bins=4)
+    net = OneBlob(UNIT, UNIT, 2, width=8, depth=1, bins=4)
     code = net.encode(torch.tensor([[0.125, 0.5, 1.0]]))
     assert code.shape == (1, 3, 4)
     expected = [[1.0, 0.6065307, 0.1353353, 0.0111090], [0.3246525, 0.8824969, 0.8824969, 0.3246525]]
@@ -231,7 +231,7 @@ def test_one_blob_encodes_by_gaussian_kernels():
 
 
 def test_one_blob_is_a_u_net_of_eight_layers():
-    net = OneBlob(UNIT, Space((5,), upper=1.0), arity=7)
+    net = OneBlob(UNIT, Space((5,), upper=1.0), 7)
     widths = [(layer.in_features, layer.out_features) for layer in [net.first, *net.down, *net.up, net.head]]
     down, up = [(256, 256), (256, 128), (128, 64), (64, 32)], [(32, 32), (32, 64), (64, 128), (128, 256)]
     assert widths == [(3 * 32, 256), *down, *up, (256, 5 * 7)]
@@ -249,7 +249,7 @@ def test_one_blob_is_a_u_net_of_eight_layers():
 
 def test_one_blob_reads_context_and_starts_where_the_law_wants():
     seen = Space((3,), upper=1.0, context={"label": (4,)})
-    net = OneBlob(seen, seen, arity=2, width=8, depth=2)
+    net = OneBlob(seen, seen, 2, width=8, depth=2)
     x, label = torch.rand(2, 3), torch.eye(4)
     with torch.no_grad():
         assert not torch.equal(net(x, {"label": label[:2]}), net(x, {"label": label[2:]}))
@@ -261,4 +261,4 @@ def test_one_blob_reads_context_and_starts_where_the_law_wants():
 
 def test_one_blob_refuses_widths_that_it_cannot_halve():
     with pytest.raises(Refused, match=r"halves its width 3 times.*size.width"):
-        OneBlob(UNIT, UNIT, arity=2, width=12, depth=4)
+        OneBlob(UNIT, UNIT, 2, width=12, depth=4)

@@ -28,7 +28,7 @@ from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.prior.logistic import Logistic
 from laminar.flows.reshape.flatten import Flatten
 from laminar.flows.reshape.squeeze import Squeeze
-from laminar.flows.space import Space
+from laminar.flows.space import Space, rows_of
 from laminar.flows.transform import Transform
 from laminar.pictures import bits, curves, densities, images, latents, masks
 from laminar.pictures.sheet import grid, pixels, sheet
@@ -113,10 +113,10 @@ def test_reconstruction_is_exact_and_an_interpolation_ends_at_its_images():
     for classes in (0, 3):
         flow = image_flow(classes=classes)
         x = stored(flow, 5)
-        labels = torch.arange(5) % classes if classes else None
-        back, error = latents.reconstruct(flow, x, labels)
+        context = {"label": torch.arange(5) % classes} if classes else None
+        back, error = latents.reconstruct(flow, x, context)
         assert error == 0 and torch.equal(back, x)
-        line = latents.interpolate(flow, x[:2], x[2:4], labels if labels is None else labels[:2], steps=5)
+        line = latents.interpolate(flow, x[:2], x[2:4], rows_of(context, slice(2)), steps=5)
         assert torch.equal(line[:, 0], x[:2]) and torch.equal(line[:, -1], x[2:4])
         assert not torch.equal(line[:, 2], x[:2])
 
@@ -232,15 +232,15 @@ def test_smoothing_is_a_running_mean():
 
 def test_every_sheet_of_a_conditional_flow_is_drawn():
     flow = image_flow(event=(3, 4, 4), classes=3)
-    x, labels = stored(flow, 4), torch.tensor([0, 1, 2, 0])
+    x, context = stored(flow, 4), {"label": torch.tensor([0, 1, 2, 0])}
     for picture in (
         images.samples(flow, 5),
         images.temperatures(flow, n=3),
         images.by_class(flow, 3),
         images.by_level(flow, 3),
-        latents.reconstructions(flow, x, labels),
-        latents.interpolations(flow, x[:2], x[2:], labels[:2]),
-        bits.bits_map(flow, x[:1], labels[:1], stride=2),
+        latents.reconstructions(flow, x, context),
+        latents.interpolations(flow, x[:2], x[2:], rows_of(context, slice(2))),
+        bits.bits_map(flow, x[:1], context, stride=2),
         masks.gallery(flow),
     ):
         assert picture.width > 60 and len(np.unique(np.asarray(picture))) > 3

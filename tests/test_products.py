@@ -8,23 +8,24 @@ from functools import cache, partial
 import pytest
 import torch
 from omegaconf import OmegaConf
-from pages import DIGITS, composed, members
+from pages import DIGITS, members
 
+from laminar.config.pages import compose
 from laminar.config.recipe import build
 from laminar.data.digits import Digits
 from laminar.flows.compose.chain import Chain
 from laminar.flows.flow import Flow
+from laminar.flows.initialise import initialising
 from laminar.flows.layer.coupling import Coupling
 from laminar.flows.layer.step import Step
 from laminar.flows.reshape.flatten import Flatten
-from laminar.flows.transform import initialising
 from laminar.refused import Refused
 
 TINY = ("size.width=4", "size.depth=1", "size.steps=1", "size.levels=2")
 
 # One member for each size that has pages of its own.
 LAWS = sorted(set(members("coupling")) - {"mixture_logistic", "rational_quadratic", "rational_quadratic_4"})
-DEQUANTIZATIONS = ["uniform", "variational_small", "variational_affine"]
+VARIATIONAL = ["variational_small", "variational_affine"]
 PRIORS = members("prior")
 MULTISCALES = members("multiscale")
 VECTOR_MASKS = ["halves", "parity", "rqnsf"]
@@ -49,7 +50,7 @@ REFUSED = {
 @cache
 def page(group: str, member: str) -> dict:
     """A group's page as a plain container, its interpolations resolved in tiny sizes."""
-    config = composed("flow=glow", f"{group}={member}", *TINY)
+    config = compose("train", ["flow=glow", f"{group}={member}", *TINY])
     return OmegaConf.to_container(config[group], resolve=True)
 
 
@@ -89,7 +90,7 @@ def assembled(law: str, mask: str, scales: str, dequantization: str, prior: str 
 @pytest.mark.parametrize("scales", MULTISCALES)
 @pytest.mark.parametrize("mask", [*IMAGE_MASKS, *VECTOR_MASKS])
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("dequantization", DEQUANTIZATIONS)
+@pytest.mark.parametrize("dequantization", ["uniform", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIATIONAL)])
 def test_product(law, mask, scales, dequantization):
     sentence = REFUSED.get(mask, {}).get(scales)
     if mask in VECTOR_MASKS and scales != "flat":

@@ -16,6 +16,7 @@ from engine import callback, config, prepared
 from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows import noise
+from laminar.flows.space import rows_of
 from laminar.refused import Refused
 from laminar.runs.run import build_module, run
 from laminar.runs.start import WORST, score
@@ -175,16 +176,16 @@ class Weighed:
 def test_objectives_are_their_formulas():
     weights = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     flow = Weighed(weights)
-    assert torch.equal(Likelihood()(flow, None), weights[0])
-    bound = ImportanceWeighted(5)(flow, None)
+    assert torch.equal(Likelihood()(flow, None, None, 0), weights[0])
+    bound = ImportanceWeighted(5)(flow, None, None, 0)
     torch.testing.assert_close(bound, weights.exp().mean(0).log())
-    torch.testing.assert_close(Renyi(0.0, 5)(flow, None), bound)
-    torch.testing.assert_close(Renyi(1.0, 5)(flow, None), weights.mean(0))
-    torch.testing.assert_close(Renyi(1 - 1e-6, 5)(flow, None), weights.mean(0), rtol=0, atol=1e-5)
-    torch.testing.assert_close(Renyi(0.5, 5)(flow, None), 2 * weights.exp().sqrt().mean(0).log())
-    torch.testing.assert_close(Renyi(-2000.0, 5)(flow, None), weights.max(0).values, rtol=0, atol=1e-2)
+    torch.testing.assert_close(Renyi(0.0, 5)(flow, None, None, 0), bound)
+    torch.testing.assert_close(Renyi(1.0, 5)(flow, None, None, 0), weights.mean(0))
+    torch.testing.assert_close(Renyi(1 - 1e-6, 5)(flow, None, None, 0), weights.mean(0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(Renyi(0.5, 5)(flow, None, None, 0), 2 * weights.exp().sqrt().mean(0).log())
+    torch.testing.assert_close(Renyi(-2000.0, 5)(flow, None, None, 0), weights.max(0).values, rtol=0, atol=1e-2)
     for alpha, higher in ((-1, 0), (0, 0.5), (0.5, 1), (1, 2)):
-        assert (Renyi(alpha, 5)(flow, None) >= Renyi(higher, 5)(flow, None)).all()
+        assert (Renyi(alpha, 5)(flow, None, None, 0) >= Renyi(higher, 5)(flow, None, None, 0)).all()
 
 
 @pytest.mark.parametrize(
@@ -219,9 +220,9 @@ def module():
 
 def scores(module, rows, index, stage, epoch):
     index = torch.tensor(index)
-    batch = rows.values[index], rows.labels[index], index, epoch
+    batch = rows.values[index], rows_of(rows.context, index), index, epoch
     with torch.no_grad():
-        return FlowModule.score(module, batch, stage, 0, Likelihood())
+        return FlowModule.ask(module, Likelihood(), batch, stage, 0)
 
 
 def test_an_examples_noise_knows_neither_batch_nor_evaluation_epoch(module):

@@ -14,7 +14,29 @@ CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 
 def compose(name: str, words: Sequence[str] = ()) -> Any:
     """``conf/<name>.yaml`` with the words of a command line, as an OmegaConf node with its interpolations unresolved."""
-    import hydra
+    from hydra import compose
 
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(name, list(words))
+    with _opened():
+        return compose(name, list(words))
+
+
+def page(group: str, member: str) -> list[str]:
+    """What a page chooses, as words of a command line: the groups of its defaults, and its own top-level keys."""
+    from hydra.core.default_element import GroupDefault
+    from hydra.core.global_hydra import GlobalHydra
+
+    if not GlobalHydra.instance().is_initialized():
+        with _opened():
+            return page(group, member)
+    found = GlobalHydra.instance().config_loader().repository.load_config(f"{group}/{member}")
+    if found is None or found.header["package"] != "_global_":
+        return []
+    groups = [default for default in found.defaults_list or () if isinstance(default, GroupDefault)]
+    named = [f"{default.group.lstrip('/')}={default.value}" for default in groups]
+    return [*named, *(f"{key}=" for key in found.config if key not in ("defaults", "hydra"))]
+
+
+def _opened() -> Any:
+    from hydra import initialize_config_dir
+
+    return initialize_config_dir(str(CONF), version_base="1.3")

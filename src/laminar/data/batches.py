@@ -1,8 +1,8 @@
 """Batches: which rows each process serves at each step, as a function of (seed, position) alone.
 
-A batch is ``(x, label, index, epoch)``: stored values, int64 labels (-1 where the set has none), the rows' int64 numbers
-in their split, and the epoch. Sets live in memory and are served from the main process: a batch costs one gather, less
-than the hand-over from a worker would.
+A batch is ``(x, context, index, epoch)``: stored values, what they come with (name -> tensor, empty where that is nothing),
+the rows' int64 numbers in their split, and the epoch. Sets live in memory and are served from the main process: a batch
+costs one gather, less than the hand-over from a worker would.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from laminar.data.source import Source, Split
 from laminar.flows.noise import mix
+from laminar.flows.space import rows_of
 from laminar.refused import Refused
 
-Batch = tuple[Tensor, Tensor, Tensor, int]
+Batch = tuple[Tensor, dict[str, Tensor], Tensor, int]
 
 ORDER = 0x0DE
 
@@ -57,10 +58,10 @@ class Share:
         return batch_size // share
 
     def batch(self, split: Split, x: Tensor, index: Tensor, epoch: int) -> Batch:
-        label = torch.full_like(index, -1) if split.labels is None else split.labels[index]
+        context = rows_of(split.context, index)
         if self.pinned:
-            x, label = x.pin_memory(), label.pin_memory()
-        return x, label, index, epoch
+            x, context = x.pin_memory(), {name: value.pin_memory() for name, value in context.items()}
+        return x, context, index, epoch
 
 
 class Order:

@@ -21,7 +21,7 @@ class FlowDataModule(LightningDataModule):
 
     Attributes:
         splits: the rows, read when first asked for.
-        space: one example, with its levels, and ``label`` in the context where the set has labels.
+        space: one example, with its levels and the shapes of its context; that of ``label`` is the number of classes.
     """
 
     def __init__(self, source: Source, dequantization: Any = None, seed: int = 0):
@@ -35,7 +35,9 @@ class FlowDataModule(LightningDataModule):
     @cached_property
     def space(self) -> Space:
         train = self.splits.train
-        context = {} if train.labels is None else {"label": (self.source.classes,)}
+        context = {name: tuple(value.shape[1:]) for name, value in train.context.items()}
+        if "label" in context:
+            context["label"] = (self.source.classes,)
         return Space(tuple(train.values.shape[1:]), levels=self.source.levels, context=context)
 
     @property
@@ -70,5 +72,6 @@ class FlowDataModule(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Index and epoch stay on the CPU, where noise keys are made: a copy back would stall the GPU every step."""
-        x, label, index, epoch = batch
-        return x.to(device, non_blocking=True), label.to(device, non_blocking=True), index, epoch
+        x, context, index, epoch = batch
+        context = {name: value.to(device, non_blocking=True) for name, value in context.items()}
+        return x.to(device, non_blocking=True), context, index, epoch

@@ -1,6 +1,7 @@
 """Source: a data set, cut into training, validation and test rows."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import log2
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad as pad_sides
 
 from laminar.flows.noise import mix
+from laminar.flows.space import rows_of
 from laminar.refused import Refused
 
 TEST_SEED, CUT = 0, 0xC07
@@ -21,23 +23,28 @@ class Split:
 
     Attributes:
         values: uint8 ``(N, C, H, W)`` for images, float32 ``(N, D)`` for real vectors.
-        labels: int64 ``(N,)``, or None.
+        context: name -> tensor ``(N, ...)``: what each row comes with. Class numbers, int64 ``(N,)``, are its ``label``.
         ids: int64 ``(N,)``, the rows' places in the set that they were cut from.
     """
 
     values: Tensor
-    labels: Tensor | None
+    context: dict[str, Tensor]
     ids: Tensor
 
     @classmethod
-    def whole(cls, values: Tensor, labels: Tensor | None = None) -> "Split":
-        return cls(values, None if labels is None else labels.long(), torch.arange(len(values)))
+    def whole(cls, values: Tensor, label: Tensor | None = None, **context: Tensor) -> "Split":
+        named = {} if label is None else {"label": label.long()}
+        return cls(values, named | context, torch.arange(len(values)))
+
+    @property
+    def labels(self) -> Tensor | None:
+        return self.context.get("label")
 
     def __len__(self) -> int:
         return len(self.values)
 
     def pick(self, rows: Tensor) -> "Split":
-        return Split(self.values[rows], None if self.labels is None else self.labels[rows], self.ids[rows])
+        return Split(self.values[rows], rows_of(self.context, rows), self.ids[rows])
 
     def digest(self) -> str:
         """SHA-256 of ids and values."""
@@ -68,6 +75,7 @@ class Source:
 
     levels: int | None = 256
     classes: int | None = None
+    log_prob: Callable[[Tensor], Tensor] | None = None  # of a known density: (B, *event) -> (B,), nats
     held_out_for_test: float = 0.1  # of a set without a test split; the same rows whatever the run's seed
 
     def __init__(
@@ -114,7 +122,7 @@ class Source:
 
     def _prepared(self, split: Split) -> Split:
         values = split.values >> self.dropped_bits if self.dropped_bits else split.values
-        return Split(pad_sides(values, [self.pad] * 4) if self.pad else values, split.labels, split.ids)
+        return replace(split, values=pad_sides(values, [self.pad] * 4) if self.pad else values)
 
     def _dropped_bits(self, num_bits: int) -> int:
         own = log2(self.levels) if self.levels else 0.0

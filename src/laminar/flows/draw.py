@@ -5,7 +5,8 @@ from torch import Tensor
 
 from laminar.flows import noise
 from laminar.flows.flow import Flow
-from laminar.flows.space import Context
+from laminar.flows.space import Context, rows_of
+from laminar.refused import Refused
 
 VALUES = 2**20
 
@@ -16,28 +17,38 @@ def at_once(flow: Flow) -> int:
 
 
 def draw(
-    flow: Flow, n: int, labels: Tensor | None = None, temperature: float = 1.0, seed: int = 0, chunk: int | None = None
+    flow: Flow, n: int, context: Context = None, temperature: float = 1.0, seed: int = 0, chunk: int | None = None
 ) -> Tensor:
-    """n samples on the CPU, ``(n, *event)``, ``chunk`` at a time; class indices ``(n,)`` for a conditional flow."""
+    """n samples on the CPU, ``(n, *event)``, ``chunk`` at a time; ``context`` holds n rows for a conditional flow."""
     parts, chunk = [], chunk or at_once(flow)
     for first in range(0, n, chunk):
         rows = slice(first, min(first + chunk, n))
         count = rows.stop - rows.start
         with noise.keyed(count, seed, first):
-            parts.append(flow.sample(count, context_of(flow, labels, rows), temperature).cpu())
+            parts.append(flow.sample(count, rows_of(context, rows, flow.device), temperature).cpu())
     return torch.cat(parts)
-
-
-def context_of(flow: Flow, labels: Tensor | None, rows: slice = slice(None)) -> Context:
-    """What a flow is told of rows with these labels; None for an unconditional one."""
-    return {"label": labels[rows].to(flow.device)} if flow.conditional and labels is not None else None
 
 
 def classes_of(flow: Flow) -> int | None:
     """How many classes a flow conditions on; None without."""
-    return flow.space.context["label"][0] if flow.conditional else None
+    return flow.space.context["label"][0] if flow.conditional and "label" in flow.space.context else None
 
 
-def some_labels(flow: Flow, n: int) -> Tensor | None:
-    """Classes in turn, for samples of a conditional flow; None for an unconditional one."""
-    return None if (classes := classes_of(flow)) is None else torch.arange(n) % classes
+def of_class(label: int, n: int) -> Context:
+    """The context of n events of one class."""
+    return {"label": torch.full((n,), label)}
+
+
+def some_context(flow: Flow, n: int, known: Context = None) -> Context:
+    """A context for n samples: classes in turn; for a flow that sees more than labels, ``known`` rows in turn.
+
+    None for an unconditional flow.
+    """
+    if not flow.conditional:
+        return None
+    if flow.space.context.keys() == {"label"}:
+        return {"label": torch.arange(n) % classes_of(flow)}
+    if not known:
+        names = ", ".join(flow.space.context)
+        raise Refused(f"this flow is conditional on {names}: say on which values, context={{name: rows}}")
+    return rows_of(known, torch.arange(n) % len(next(iter(known.values()))))

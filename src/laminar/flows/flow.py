@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from laminar.flows import noise
+from laminar.flows.compose.chain import Chain
 from laminar.flows.context.none import Unconditional
+from laminar.flows.dequantization.dequantization import Dequantization
 from laminar.flows.norm.batchnorm import BatchNorm
 from laminar.flows.prior.prior import Prior
 from laminar.flows.space import Context, Space
-from laminar.flows.transform import Recipe
+from laminar.flows.transform import Recipe, Transform
 from laminar.refused import Refused
 
 
@@ -42,7 +44,7 @@ class Flow(nn.Module):
         self.transform = transform(self.context.codomain)
         if self.transform.codomain.levels is not None:
             raise Refused(
-                f"the data are integers of {space.levels} levels, and no part of this flow dequantizes them: "
+                f"the data hold integers ({space.levels} levels), and no part of this flow dequantizes them: "
                 "its first part must be ${dequantization}"
             )
         self.prior = prior(self.transform.codomain)
@@ -65,6 +67,10 @@ class Flow(nn.Module):
     @property
     def noisy(self) -> bool:
         return self.transform.noisy
+
+    @property
+    def invertible(self) -> bool:
+        return self.transform.invertible
 
     @property
     def grade(self) -> str:
@@ -116,7 +122,11 @@ class Flow(nn.Module):
         return self.transform.inverse(self.prior.sample(n, temperature), self._seen(context))
 
     def sample_with_log_prob(self, n: int, context: Context = None) -> tuple[Tensor, Tensor]:
-        """n draws with their log p(x) ``(n,)``, differentiable in the parameters. Not for stochastic flows."""
+        """n draws with their log p(x) ``(n,)``, differentiable in the parameters.
+
+        Raises:
+            Refused: for a stochastic flow. Its reals behind a dequantizer have such draws: ``flow.density()``.
+        """
         z = self.prior.sample(n)
         x, log_det = self.transform.inverse_with_log_det(z, self._seen(context))
         return x, self.prior.log_prob(z) - log_det
@@ -131,14 +141,55 @@ class Flow(nn.Module):
         with noise.centre() if mean else nullcontext():
             return self.transform.inverse(z, self._seen(context))
 
+    def refresh(self) -> None:
+        """Brings parts with state of their own (power iterations) up to the weights: see ``Transform.refresh``."""
+        self.transform.refresh()
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether some part has such state."""
+        return any(isinstance(m, Transform) and type(m).refresh is not Transform.refresh for m in self.modules())
+
+    def locate(self, kind: type[Transform]) -> tuple[Chain, Transform, Chain]:
+        """The one part of a kind, and what stands before and after it.
+
+        The sides are views: chains of this flow's own parts, which no module may register.
+
+        Raises:
+            Refused: if the chain of the flow's parts, and the chains in it, hold none of the kind or several.
+        """
+        found = list(_located(self.transform, kind))
+        if len(found) != 1:
+            raise Refused(
+                f"exactly one {kind.__name__} is needed between data and noise, and this flow has {len(found)} "
+                f"(among {', '.join(type(part).__name__ for part in _links(self.transform))}): choose a flow with one"
+            )
+        before, part, after = found[0]
+        return Chain.of(self.transform.domain, before), part, Chain.of(part.codomain, after)
+
+    def density(self) -> "Flow":
+        """The flow behind this one's dequantizer: a density of the reals that it leads to. A view, of the same weights.
+
+        A flow without a dequantizer is its own density.
+        """
+        if self._dequantizer is None:
+            return self
+        before, part, after = self.locate(Dequantization)
+        if before.parts:
+            raise Refused("the dequantizer is this flow's first part no more: put nothing before ${dequantization}")
+        view = Flow(part.codomain, lambda space: after, lambda space: self.prior, lambda space: self.context)
+        view.training = self.training
+        return view
+
     def leak(self, n: int, context: Context = None) -> float:
-        """The share of n samples with a value outside the data's range before it is clamped into it; 0 for real data."""
-        if self.space.levels is None:
+        """The share of n samples that the dequantizer would clamp into the data's range; 0 for a flow without one."""
+        if self._dequantizer is None:
             return 0.0
-        raw, context = self.prior.sample(n), self._seen(context)
-        for part in reversed(self.transform.parts[1:]):
-            raw = part.inverse(raw, context)
-        return ((raw < 0) | (raw >= self.space.levels)).flatten(1).any(1).float().mean().item()
+        return self._dequantizer.outside(self.density().sample(n, context)).float().mean().item()
+
+    @property
+    def _dequantizer(self) -> Dequantization | None:
+        return next((part for part in _links(self.transform) if isinstance(part, Dequantization)), None)
 
     def _seen(self, context: Context) -> Context:
         return self.context(context)
@@ -155,6 +206,22 @@ class Flow(nn.Module):
                     f"{names[id(parameter)]} and {name} are one parameter: a part was built before its Space was known; "
                     "give its page _partial_: true"
                 )
+
+
+def _links(transform: Transform) -> Iterator[Transform]:
+    """The parts of a chain, and of the chains among them, in order."""
+    if isinstance(transform, Chain):
+        for part in transform.parts:
+            yield from _links(part)
+    else:
+        yield transform
+
+
+def _located(transform: Transform, kind: type[Transform]) -> Iterator[tuple[list, Transform, list]]:
+    links = list(_links(transform))
+    for place, part in enumerate(links):
+        if isinstance(part, kind):
+            yield links[:place], part, links[place + 1 :]
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import log2, prod
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from laminar.refused import Refused
@@ -15,6 +17,9 @@ Context = dict[str, Tensor] | None
 class Space:
     """The set that one event lives in.
 
+    ``levels`` and ``upper`` are one value for all elements, or a tuple with an entry for each element in row-major order,
+    as the columns of a mixed table need. A tuple of equal entries counts as the one value.
+
     Attributes:
         event: shape of one event, without the batch: ``(C, H, W)`` for an image, ``(D,)`` for a vector.
         levels: integers 0 .. levels-1, or None for real numbers.
@@ -23,8 +28,8 @@ class Space:
     """
 
     event: tuple[int, ...]
-    levels: int | None = None
-    upper: float | None = None
+    levels: int | tuple[int | None, ...] | None = None
+    upper: float | tuple[float | None, ...] | None = None
     context: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -32,6 +37,12 @@ class Space:
         object.__setattr__(self, "context", {name: tuple(shape) for name, shape in self.context.items()})
         if not self.event or min(self.event) < 1:
             raise Refused(f"an event needs at least one value, and its shape here is {self.event}")
+        for name in ("levels", "upper"):
+            value = getattr(self, name)
+            if isinstance(value, list | tuple):
+                if len(value) != self.size:
+                    raise Refused(f"{name} has {len(value)} entries for the {self.size} values of an event: give one for each")
+                object.__setattr__(self, name, value[0] if len(set(value)) == 1 else tuple(value))
 
     @property
     def size(self) -> int:
@@ -39,9 +50,26 @@ class Space:
         return prod(self.event)
 
     @property
+    def discrete(self) -> bool:
+        """Whether every value is an integer, so that log p is that of a probability and bits/dim exist."""
+        return None not in self.entries("levels")
+
+    @property
+    def unit(self) -> str:
+        """How scores of these events are told: ``bpd``, bits per dimension of integers, or ``nll``, nats."""
+        return "bpd" if self.discrete else "nll"
+
+    @property
     def num_bits(self) -> float:
-        """log2(levels): what an event's value costs under the uniform distribution."""
-        return log2(self.levels)
+        """Mean log2(levels): what an integer event's value costs under the uniform distribution."""
+        entries = self.entries("levels")
+        return sum(map(log2, entries)) / len(entries)
+
+    @property
+    def top(self) -> float | None:
+        """The values lie in ``[0, top)``; None where some element has no known bound."""
+        entries = self.entries("upper")
+        return None if None in entries else max(entries)
 
     @property
     def is_image(self) -> bool:
@@ -51,11 +79,33 @@ class Space:
     def is_vector(self) -> bool:
         return len(self.event) == 1
 
-    def reshaped(self, *event: int) -> "Space":
-        """The same kind of values in another shape."""
-        return replace(self, event=event)
+    def entries(self, name: str) -> tuple:
+        """The different ``levels`` or ``upper`` that occur: all of a tuple's, or the one of all elements."""
+        value = getattr(self, name)
+        return value if isinstance(value, tuple) else (value,)
 
-    def reals(self, upper: float | None = None) -> "Space":
+    def per_element(self, name: str, default: float) -> Tensor:
+        """``levels`` or ``upper`` as a float64 tensor of the event's shape, ``default`` where there is none."""
+        entries = [default if entry is None else float(entry) for entry in self.entries(name)]
+        return torch.tensor(entries, dtype=torch.float64).expand(self.size).reshape(self.event)
+
+    def reshaped(self, *event: int) -> "Space":
+        """The same kind of values, or some of them, in another shape and order.
+
+        Bounds that differ from element to element are given up, for nobody knows where each went. Levels may not be.
+        """
+        if isinstance(self.levels, tuple):
+            raise Refused(
+                f"elements of different levels {self.levels} cannot change places: dequantize before anything else "
+                "(dequantization=uniform as the flow's first part)"
+            )
+        return replace(self, event=event, upper=None if isinstance(self.upper, tuple) else self.upper)
+
+    def flattened(self) -> "Space":
+        """The same values in the same order, as a vector."""
+        return replace(self, event=(self.size,))
+
+    def reals(self, upper: float | tuple[float | None, ...] | None = None) -> "Space":
         """The same shape over the real numbers, within ``[0, upper)`` if given: what a dequantizer leads to."""
         return replace(self, levels=None, upper=upper)
 
@@ -69,4 +119,15 @@ class Space:
 
     def plain(self) -> dict:
         """Lists, numbers and strings only, as a checkpoint stores it; ``Space(**plain)`` reads it back."""
-        return {**asdict(self), "event": list(self.event), "context": {k: list(v) for k, v in self.context.items()}}
+        return _listed(asdict(self))
+
+
+def rows_of(context: Context, rows: Any, device: torch.device | None = None) -> Context:
+    """The context of some rows (a slice, or their numbers), on a device."""
+    return context and {name: value[rows].to(device) for name, value in context.items()}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(child) for key, child in value.items()}
+    return [_listed(child) for child in value] if isinstance(value, list | tuple) else value

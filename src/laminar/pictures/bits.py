@@ -8,8 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from laminar.flows import noise
-from laminar.flows.draw import at_once, context_of
+from laminar.flows.draw import at_once
 from laminar.flows.flow import Flow
+from laminar.flows.space import Context, rows_of
 from laminar.pictures.figure import HEAT, colours
 from laminar.pictures.sheet import pixels, sheet
 
@@ -17,7 +18,7 @@ ALL_LEVELS = 32
 
 
 @torch.no_grad()
-def bits_of_pixels(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: int = 1) -> Tensor:
+def bits_of_pixels(flow: Flow, x: Tensor, context: Context = None, stride: int = 1) -> Tensor:
     """-log2 P(x_i | all other pixels) of images ``(n, C, H, W)``, summed over channels: ``(n, H', W')``, on the CPU.
 
     Bits/dim have no place within an image, but this conditional cost has: P(x) / sum_v P(x with x_i = v). The sum is
@@ -37,11 +38,13 @@ def bits_of_pixels(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: 
             weights.append(torch.from_numpy(share).double().log())
             owners.append(len(values))
         rows = torch.cat([image[None], *variants])
-        same = None if labels is None else labels[n].expand(len(rows))
         with noise.centre():
             chunk = at_once(flow)
             parts = [slice(first, first + chunk) for first in range(0, len(rows), chunk)]
-            log_prob = [flow.log_prob(rows[p].to(flow.device), context_of(flow, same, p)).double() for p in parts]
+            log_prob = [
+                flow.log_prob(rows[part].to(flow.device), rows_of(context, [n] * len(rows[part]), flow.device)).double()
+                for part in parts
+            ]
         log_prob = torch.cat(log_prob).cpu()
         terms = (log_prob[1:] + torch.cat(weights)).split(owners)
         for place, term in zip(places, terms, strict=True):
@@ -65,9 +68,9 @@ def _values(here: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
     return values, share
 
 
-def bits_map(flow: Flow, x: Tensor, labels: Tensor | None = None, stride: int = 1) -> Image.Image:
+def bits_map(flow: Flow, x: Tensor, context: Context = None, stride: int = 1) -> Image.Image:
     """Images above the maps of their pixels' bits, pale to dark from 0 to the sheet's 99th percentile."""
-    bits = bits_of_pixels(flow, x, labels, stride).numpy()
+    bits = bits_of_pixels(flow, x, context, stride).numpy()
     top = max(np.quantile(bits, 0.99), 1e-9)
     maps = colours((bits / top).clip(0, 1), HEAT).repeat(stride, 1).repeat(stride, 2)[:, : x.shape[-2], : x.shape[-1]]
     title = f"Bits of each pixel given all the others, -log₂ P(xᵢ | rest): mean {bits.mean():.2f}, darkest {top:.1f}"

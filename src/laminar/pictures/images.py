@@ -2,35 +2,37 @@
 
 from collections.abc import Sequence
 
-import torch
 from PIL import Image
 
 from laminar.flows import noise
 from laminar.flows.compose.multiscale import Multiscale
-from laminar.flows.draw import classes_of, context_of, draw, some_labels
+from laminar.flows.draw import classes_of, draw, of_class, some_context
 from laminar.flows.flow import Flow
+from laminar.flows.space import Context, rows_of
 from laminar.pictures.sheet import grid, pixels, sheet
 
 
-def samples(flow: Flow, n: int = 64, temperature: float = 1.0, seed: int = 0, title: str = "") -> Image.Image:
-    """n samples in a grid."""
-    drawn = draw(flow, n, some_labels(flow, n), temperature, seed)
+def samples(
+    flow: Flow, n: int = 64, temperature: float = 1.0, seed: int = 0, title: str = "", known: Context = None
+) -> Image.Image:
+    """n samples in a grid, of ``some_context``."""
+    drawn = draw(flow, n, some_context(flow, n, known), temperature, seed)
     return grid(pixels(drawn, flow.space.levels), title)
 
 
 def temperatures(
-    flow: Flow, values: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), n: int = 10, seed: int = 0
+    flow: Flow, values: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), n: int = 10, seed: int = 0, known: Context = None
 ) -> Image.Image:
     """One row for each temperature; a column has the same noise, scaled."""
-    rows = [pixels(draw(flow, n, some_labels(flow, n), value, seed), flow.space.levels) for value in values]
+    context = some_context(flow, n, known)
+    rows = [pixels(draw(flow, n, context, value, seed), flow.space.levels) for value in values]
     return sheet(rows, "Samples by temperature", [f"{value:g}" for value in values])
 
 
 def by_class(flow: Flow, n: int = 10, temperature: float = 1.0, seed: int = 0) -> Image.Image:
     """One row for each class of a conditional flow; a column has the same noise."""
     rows = [
-        pixels(draw(flow, n, torch.full((n,), label), temperature, seed), flow.space.levels)
-        for label in range(classes_of(flow))
+        pixels(draw(flow, n, of_class(label, n), temperature, seed), flow.space.levels) for label in range(classes_of(flow))
     ]
     return sheet(rows, "Samples by class", [str(label) for label in range(len(rows))])
 
@@ -41,7 +43,7 @@ def multiscale_of(flow: Flow) -> Multiscale | None:
     return found[0] if found else None
 
 
-def by_level(flow: Flow, n: int = 10, temperature: float = 1.0, seed: int = 0) -> Image.Image:
+def by_level(flow: Flow, n: int = 10, temperature: float = 1.0, seed: int = 0, known: Context = None) -> Image.Image:
     """What each level of a multiscale flow decides: one sample, redrawn with fresh noise for one level at a time.
 
     The first column is the sample itself; in the row of level l only the noise that level l let go is new.
@@ -49,8 +51,7 @@ def by_level(flow: Flow, n: int = 10, temperature: float = 1.0, seed: int = 0) -
     slices = multiscale_of(flow).slices
     with noise.keyed(n, seed):
         fresh = flow.prior.sample(n, temperature)
-        rows, labels = [], some_labels(flow, 1)
-        context = context_of(flow, labels if labels is None else labels.expand(n))
+        rows, context = [], rows_of(some_context(flow, 1, known), [0] * n, flow.device)
         for part in slices:
             z = fresh[:1].repeat(n, 1)
             z[:, part] = fresh[:, part]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from math import log
 from pathlib import Path
 from time import monotonic
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from laminar.data.source import Split
 from laminar.flows import noise
-from laminar.flows.draw import classes_of, context_of
+from laminar.flows.draw import classes_of, of_class
 from laminar.flows.flow import Flow
 from laminar.flows.numerics import bits_per_dim
+from laminar.flows.space import rows_of
 from laminar.refused import Refused
 from laminar.runs.open import open_data, open_run, split_of
 from laminar.training.metric import MeanScore
@@ -37,7 +39,7 @@ def start(config: DictConfig) -> float:
     size = config.batch_size or data.source.eval_batch_size or data.source.batch_size
     keys = noise.mix(trained["seed"], STAGES[config.split], 0, range(len(split)))
     began = monotonic()
-    numbers = evaluate(flow, split, keys, size, config.num_samples)
+    numbers = evaluate(flow, split, keys, size, config.num_samples, data.source.log_prob)
     if (classes := classes_of(flow)) and config.accuracy_samples:
         counts = torch.bincount(data.splits.train.labels, minlength=classes)
         numbers |= accuracy(flow, split, keys, size, counts, config.accuracy_samples)
@@ -50,25 +52,33 @@ def start(config: DictConfig) -> float:
 
 
 @torch.no_grad()
-def evaluate(flow: Flow, split: Split, keys: Any, size: int, num_samples: int) -> dict[str, Any]:
+def evaluate(
+    flow: Flow, split: Split, keys: Any, size: int, num_samples: int, known: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, Any]:
     """Mean score of a split in bits/dim (``bpd``, integers) or nats (``nll``, reals).
 
     For a stochastic flow it is the importance-weighted bound of K samples, and beside it the mean bound of one. ``keys``
-    ``(N,)`` are the examples' noise keys: numbers depend on neither ``size`` nor device order.
+    ``(N,)`` are the examples' noise keys: numbers depend on neither ``size`` nor device order. Beside the ``known`` log-density
+    of the data stands the paired ``excess`` over it, in nats.
     """
-    unit = "nll" if flow.space.levels is None else "bpd"
+    unit = flow.space.unit
     num_samples = num_samples if flow.stochastic or flow.noisy else 1
-    tight, single = MeanScore(), MeanScore()
+    tight, single, excess = MeanScore(), MeanScore(), MeanScore()
     for rows in _batches(len(split), size, f"{num_samples} samples of each example"):
-        x, context = split.values[rows].to(flow.device), context_of(flow, split.labels, rows)
+        x, context = split.values[rows].to(flow.device), rows_of(split.context, rows, flow.device)
         with noise.source(keys[rows]):
             one = num_samples == 1  # drawn as validation and test draw
             log_weights = flow.log_prob(x, context)[None] if one else flow.log_weights(x, context, num_samples)
         log_weights = log_weights.double().cpu()
-        tight.update(_score(log_weights.logsumexp(0) - log(num_samples), flow))
+        log_prob = log_weights.logsumexp(0) - log(num_samples)
+        tight.update(_score(log_prob, flow))
+        if known is not None:
+            excess.update(known(split.values[rows]) - log_prob)
         single.update(_score(log_weights.mean(0), flow))
     numbers = {"grade": flow.grade, "num_samples": num_samples}
     numbers[unit], numbers[f"{unit}_se"] = (value.item() for value in tight.compute())
+    if known is not None:
+        numbers["excess"], numbers["excess_se"] = (value.item() for value in excess.compute())
     if num_samples > 1:
         numbers[f"{unit}_K1"], numbers[f"{unit}_K1_se"] = (value.item() for value in single.compute())
     return numbers
@@ -83,7 +93,7 @@ def accuracy(flow: Flow, split: Split, keys: Any, size: int, counts: Tensor, num
         x, labels = split.values[rows].to(flow.device), split.labels[rows]
         joint = []
         for label in range(len(counts)):
-            context = context_of(flow, torch.full_like(labels, label))
+            context = rows_of({**split.context, **of_class(label, len(split))}, rows, flow.device)
             with noise.source(keys[rows]):
                 joint.append(flow.log_prob(x, context, num_samples).double().cpu() + log_prior[label])
         right.update(torch.stack(joint).argmax(0) == labels)
@@ -103,6 +113,8 @@ def show(numbers: dict[str, Any], path: Path) -> None:
         if f"{unit}_K1" in numbers:
             single = f"{numbers[unit + '_K1']:.4f} ± {numbers[unit + '_K1_se']:.4f}"
             table.add_row("", f"{single}  {numbers['grade']}, K = 1, mean of {numbers['num_samples']}")
+    if "excess" in numbers:
+        table.add_row("excess", f"{numbers['excess']:.4f} ± {numbers['excess_se']:.4f}  nats over the density's own, same rows")
     if "accuracy" in numbers:
         table.add_row("accuracy of p(y | x)", f"{numbers['accuracy']:.2%} ± {numbers['accuracy_se']:.2%}")
     table.add_row("time", f"{numbers['seconds']:,.1f} s")
@@ -110,7 +122,7 @@ def show(numbers: dict[str, Any], path: Path) -> None:
 
 
 def _score(log_prob: Tensor, flow: Flow) -> Tensor:
-    return -log_prob if flow.space.levels is None else bits_per_dim(log_prob, flow.space.size)
+    return bits_per_dim(log_prob, flow.space.size) if flow.space.discrete else -log_prob
 
 
 def _batches(count: int, size: int, what: str) -> Any:

@@ -13,7 +13,7 @@ from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows import noise
 from laminar.flows.flow import Flow
-from laminar.flows.transform import initialising
+from laminar.flows.initialise import initialising
 from laminar.refused import Refused
 from laminar.runs.folder import environment, write_json
 from laminar.runs.table import show
@@ -35,7 +35,7 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), wor
     write_log(folder)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     allow = config["allow"]
-    data = FlowDataModule(build(config["data"], allow), build(config["dequantization"], allow), config["seed"])
+    data = FlowDataModule(build(config["data"], allow), build(config.get("dequantization"), allow), config["seed"])
     flow = build(config["flow"], allow)(data.space)
     module = build_module(config, flow)
     if rank_zero_only.rank == 0:
@@ -104,9 +104,9 @@ def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: d
 
 def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:
     """Shows the flow one batch, which depends on the seed alone: every rank starts from the same weights."""
-    x, label, index, _ = data.first_batch()
+    x, context, index, _ = data.first_batch()
     with initialising(), noise.source(noise.mix(seed, INIT, 0, index.numpy())):
-        flow.log_prob(x, {"label": label} if flow.conditional else None)
+        flow.log_prob(x, context)
 
 
 def evaluate(
@@ -117,6 +117,7 @@ def evaluate(
     checkpoint = best if best.exists() else None if config["train"] else config["ckpt_path"]
     if checkpoint is not None:
         load_flow(module.flow, read(checkpoint), checkpoint)
+    module.flow.refresh()
     loops = (trainer.validate, trainer.test) if config["test"] else (trainer.validate,)
     results = [result for loop in loops for result in loop(module, datamodule=data, verbose=False)]
     return {

@@ -8,8 +8,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from laminar.flows.draw import classes_of, draw, some_labels
+from laminar.flows.draw import classes_of, draw, of_class, some_context
 from laminar.flows.flow import Flow
+from laminar.flows.space import Context, rows_of
 from laminar.pictures import latents
 from laminar.pictures.densities import densities
 from laminar.pictures.sheet import grid, pixels, save, sheet
@@ -32,8 +33,9 @@ def start(config: DictConfig) -> None:
     flow, trained, folder = open_run(config.run, config.device, config.allow)
     out = place(config, flow, folder)
     if config.mode == "sample":
-        labels = chosen_labels(flow, config.n, config.label)
-        drawn = {"values": draw(flow, config.n, labels, config.temperature, config.seed), "labels": labels}
+        context = chosen_context(flow, config.n, config.label)
+        values = draw(flow, config.n, context, config.temperature, config.seed)
+        drawn = {"values": values, "labels": (context or {}).get("label")}
     else:
         data = open_data(trained, config.data, config.allow)
         drawn = revisit(flow, split_of(data, config.split), config)
@@ -64,35 +66,37 @@ def drawable(flow: Flow, mode: str) -> bool:
     return flow.space.is_image or (flow.space.event == (2,) and mode == "sample")
 
 
-def chosen_labels(flow: Flow, n: int, label: int | None) -> Tensor | None:
+def chosen_context(flow: Flow, n: int, label: int | None) -> Context:
     """The class asked for, n times; without one all classes in turn; None for an unconditional flow."""
     if label is None:
-        return some_labels(flow, n)
+        return some_context(flow, n)
     classes = classes_of(flow)
     if classes is None:
         raise Refused(f"label={label} was asked of a flow that knows no classes: train one with context=label")
     if not 0 <= label < classes:
         raise Refused(f"label={label} is outside this flow's classes 0 to {classes - 1}")
-    return torch.full((n,), label)
+    return of_class(label, n)
 
 
 def revisit(flow: Flow, split: Any, config: DictConfig) -> dict[str, Tensor | None]:
     """Reconstructions of, or interpolations between, the first examples of a split (of one class, if asked for)."""
     rows = torch.arange(len(split))
     if config.label is not None:
-        chosen_labels(flow, 1, config.label)
+        chosen_context(flow, 1, config.label)
         rows = rows[split.labels == config.label]
     needed = config.n * (2 if config.mode == "interpolate" else 1)
     if needed > len(rows):
         raise Refused(f"n={config.n} needs {needed} examples, and split={config.split} has {len(rows)}: take fewer")
     split = split.pick(rows[:needed])
     if config.mode == "reconstruct":
-        back, error = latents.reconstruct(flow, split.values, split.labels)
+        if not flow.invertible:
+            raise Refused("mode=reconstruct needs a flow that leads back, and this one draws on the way back: use mode=sample")
+        back, error = latents.reconstruct(flow, split.values, split.context)
         print(f"max |x - f^-1(f(x))| = {error:g}")
         return {"originals": split.values, "values": back, "labels": split.labels}
     left, right = split.values.chunk(2)
-    labels = None if split.labels is None else split.labels[: config.n]
-    return {"values": latents.interpolate(flow, left, right, labels, config.steps), "labels": labels}
+    context = rows_of(split.context, slice(config.n))
+    return {"values": latents.interpolate(flow, left, right, context, config.steps), "labels": context.get("label")}
 
 
 def write(flow: Flow, drawn: dict[str, Tensor | None], out: Path, config: DictConfig) -> None:

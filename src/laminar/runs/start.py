@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from laminar.config.knobs import refuse_unread
+from laminar.config.knobs import unread
 from laminar.refused import Refused, say
 from laminar.runs.folder import claim, read_config, write_composition, write_config
 from laminar.runs.outcome import FAILURE, WORST, score
@@ -25,9 +25,10 @@ def start(config: DictConfig) -> float:
     folder = Path(hydra.runtime.output_dir)
     claim(folder)
     write_composition(folder, config, hydra)
-    refuse_unread(OmegaConf.to_container(config))
-    plain = OmegaConf.to_container(config, resolve=True)
-    return attempt(plain, folder, list(hydra.overrides.task), in_sweep=hydra.mode == RunMode.MULTIRUN)
+    words = list(hydra.overrides.task)
+    idle = unread(OmegaConf.to_container(config), words)
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
+    return attempt(plain, folder, words, in_sweep=hydra.mode == RunMode.MULTIRUN)
 
 
 def resume(folder: str | Path, overrides: Sequence[str] = ()) -> float:

@@ -13,7 +13,7 @@ from laminar.runs.outcome import FAILURE, WORST
 
 NUMBERS = (
     *("val/bpd", "val/bpd_se", "val/nll", "val/nll_se", "test/bpd", "test/bpd_se", "test/nll", "test/nll_se"),
-    *("published", "parameters", "seconds"),
+    *("test/excess", "test/excess_se", "published", "parameters", "seconds"),
 )
 
 

@@ -18,6 +18,9 @@ def show(numbers: Mapping[str, Any], baselines: Mapping[str, tuple[float, float]
             if f"{stage}/{unit}" in numbers:
                 score, standard_error = numbers[f"{stage}/{unit}"], numbers[f"{stage}/{unit}_se"]
                 table.add_row(f"{stage} {title}", f"{score:.4f} ± {standard_error:.4f}", _behind(stage, numbers))
+    if "test/excess" in numbers:
+        excess = f"{numbers['test/excess']:.4f} ± {numbers['test/excess_se']:.4f}"
+        table.add_row("test excess", excess, "nats over the density's own, same rows")
     for name, (score, standard_error) in baselines.items():
         table.add_row("test bits/dim", f"{score:.4f} ± {standard_error:.4f}", f"baseline: {name.replace('_', ' ')}")
     table.add_row("parameters", f"{numbers['parameters']:,}")

@@ -82,6 +82,7 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> tuple[Flow, dict[str, An
     config, space = checkpoint["laminar"]["config"], Space(**checkpoint["laminar"]["space"])
     flow = build(config["flow"], allow)(space)
     load_flow(flow, checkpoint, path)
+    flow.refresh()
     return flow.eval(), config
 
 

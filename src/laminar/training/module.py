@@ -9,27 +9,29 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from laminar.flows import noise
+from laminar.flows import ledger, noise
 from laminar.flows.flow import Flow
 from laminar.flows.numerics import bits_per_dim
 from laminar.flows.space import Context
 from laminar.refused import Refused
 from laminar.training.metric import MeanScore
+from laminar.training.objective.objective import Objective
 
 STAGES = {"train": 0, "val": 1, "test": 2}
 
 
 class FlowModule(pl.LightningModule):
-    """Trains a flow on batches ``(x, label, index, epoch)``.
+    """Trains a flow on batches ``(x, context, index, epoch)``.
 
-    Scores are bits/dim (``bpd``) for integers and nats (``nll``) for reals, per example, ``(B,)``. Training minimises
-    the mean score of ``objective``; validation and test report that of ``flow.log_prob``.
+    Scores are bits/dim (``bpd``) for integers and nats (``nll``) for reals, per example, ``(B,)``. Training maximises the
+    mean of ``objective``; validation and test report that of ``flow.log_prob``, and on data of known density a test reports
+    the excess over it as well.
 
     The noise of an example is a function of (seed, stage, epoch, index): evaluation counts as epoch 0, so that a number
     repeats, and training goes on after a resume as if it had never stopped.
 
     Args:
-        objective: ``(flow, x, context) -> (B,)`` nats to be maximised.
+        objective: what is maximised. Parameters that it does not train are frozen.
         optimizer: recipe, called with the parameters.
         scheduler: recipe, called with the optimizer; None keeps the learning rate.
         interval: what the schedule counts, ``step`` (optimizer steps) or ``epoch``.
@@ -41,7 +43,7 @@ class FlowModule(pl.LightningModule):
     def __init__(
         self,
         flow: Flow,
-        objective: Callable[[Flow, Tensor, Context], Tensor],
+        objective: Objective,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         interval: str = "step",
@@ -58,50 +60,108 @@ class FlowModule(pl.LightningModule):
         self.flow, self.objective = flow, objective
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config
-        self.unit = "nll" if flow.space.levels is None else "bpd"
-        self.scores = MeanScore()
+        self.unit = flow.space.unit
+        self.means: dict[str, MeanScore] = {}  # of the stage that is being evaluated
+        trained = {id(parameter) for parameter in objective.trains(flow)}
+        for parameter in flow.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
+
+    def on_fit_start(self) -> None:
+        self.objective.to(self.device)
+        self.refreshes = self.flow.refreshes
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.refreshes:
+            self.flow.refresh()
 
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
-        loss = self.score(batch, "train", batch_idx, self.objective).mean()
-        self.log(f"train/{self.unit}", loss, prog_bar=True)
+        with ledger.noting() as notes:
+            value = self.ask(self.objective, batch, "train", batch_idx)
+        loss = (self.score(value) if self.objective.unit is None else -value).mean()
+        terms = {f"train/{name}": torch.cat(noted).mean() for name, noted in notes.items()}
+        self.log_dict({self.train_name: loss} | terms, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple, batch_idx: int) -> None:
-        self.scores.update(self.score(batch, "val", batch_idx, self.likelihood))
+    @property
+    def train_name(self) -> str:
+        """Under which name the training loss is logged."""
+        return f"train/{self.objective.unit or self.unit}"
 
-    def test_step(self, batch: tuple, batch_idx: int) -> None:
-        self.scores.update(self.score(batch, "test", batch_idx, self.likelihood))
+    # A validation looks at a flow that is up to its weights (the average's, where one was swapped in), and puts back what
+    # it found: a run must not depend on how often it is validated.
+
+    def on_validation_epoch_start(self) -> None:
+        self.means, self.found = {}, []
+        if self.trainer.state.fn == "fit" and self.refreshes:
+            self.found = [buffer.clone() for buffer in self.flow.buffers()]
+            self.flow.refresh()
+
+    def put_back(self) -> None:
+        for buffer, found in zip(self.flow.buffers(), self.found, strict=False):
+            buffer.copy_(found)
+        self.found = []
+
+    def validation_step(self, batch: tuple, batch_idx: int) -> None:
+        self.evaluate(batch, "val", batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         self.report("val")
+        self.put_back()
+
+    def on_test_epoch_start(self) -> None:
+        self.means = {}
+
+    def test_step(self, batch: tuple, batch_idx: int) -> None:
+        score = self.evaluate(batch, "test", batch_idx)
+        log_prob = self.trainer.datamodule.source.log_prob
+        if log_prob is not None:
+            self.update("excess", score + log_prob(batch[0]))
 
     def on_test_epoch_end(self) -> None:
         self.report("test")
 
-    def score(self, batch: tuple, stage: str, batch_idx: int, objective: Callable) -> Tensor:
-        """Bits/dim or nats of every example, ``(B,)``: the one step behind all three stages."""
-        x, label, index, epoch = batch
+    def ask(self, objective: Callable[..., Tensor], batch: tuple, stage: str, batch_idx: int) -> Tensor:
+        """The objective of every example in nats, ``(B,)``, under the noise that belongs to them: one step for all stages."""
+        x, context, index, epoch = batch
         epoch = epoch if stage == "train" else 0
-        context = {"label": label} if self.flow.conditional else None
         keys = noise.mix(self.seed, STAGES[stage], epoch, index.numpy())
         stream = noise.mix(self.seed, STAGES[stage], epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(stream >> 1))  # what draws without keys: dropout, trace estimates
         with noise.source(keys):
-            log_prob = objective(self.flow, x, context)
+            return objective(self.flow, x, context, self.global_step)
+
+    def score(self, log_prob: Tensor) -> Tensor:
+        """Bits/dim or nats."""
         return -log_prob if self.unit == "nll" else bits_per_dim(log_prob, self.flow.space.size)
 
-    def likelihood(self, flow: Flow, x: Tensor, context: Context) -> Tensor:
+    def evaluate(self, batch: tuple, stage: str, batch_idx: int) -> Tensor:
+        with ledger.noting() as notes:
+            score = self.score(self.ask(self.likelihood, batch, stage, batch_idx))
+        self.update(self.unit, score)
+        for name, noted in notes.items():
+            self.update(name, torch.cat(noted))
+        return score
+
+    def likelihood(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         num_samples = self.num_samples if self.trainer.testing else 1
         return flow.log_prob(x, context, num_samples=num_samples, chunk=len(x))
 
+    def update(self, name: str, values: Tensor) -> None:
+        if name not in self.means:
+            self.means[name] = MeanScore().to(self.device)
+        self.means[name].update(values)
+
     def report(self, stage: str) -> None:
-        mean, standard_error = self.scores.compute()
-        self.scores.reset()
-        self.log(f"{stage}/{self.unit}", mean.float(), prog_bar=True)
-        self.log(f"{stage}/{self.unit}_se", standard_error.float())
+        """Logs the means over the split, over all ranks; their standard errors for scores."""
+        for name, metric in self.means.items():
+            mean, standard_error = metric.compute()
+            scored = name in (self.unit, "excess")
+            self.log(f"{stage}/{name}", mean.float(), prog_bar=scored)
+            if scored:
+                self.log(f"{stage}/{name}_se", standard_error.float())
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer([parameter for parameter in self.flow.parameters() if parameter.requires_grad])
         if self.scheduler is None:
             return optimizer
         return {

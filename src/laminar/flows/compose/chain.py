@@ -12,7 +12,7 @@ from laminar.flows.transform import Recipe, Transform
 class Chain(Transform):
     """z = f_n(... f_1(x)): contributions add up. Built of recipes, each cooked with the codomain of the one before.
 
-    A chain is stochastic, or noisy, as soon as one of its parts is. Without parts it is the identity.
+    Without parts it is the identity.
     """
 
     def __init__(self, space: Space, parts: Sequence[Recipe]):
@@ -22,8 +22,11 @@ class Chain(Transform):
             here = built[-1].codomain
         super().__init__(space, here)
         self.parts = nn.ModuleList(built)
-        self.stochastic = any(part.stochastic for part in built)
-        self.noisy = any(part.noisy for part in built)
+
+    @classmethod
+    def of(cls, space: Space, parts: Sequence[Transform]) -> "Chain":
+        """A chain of parts that exist: a view of them, with their weights."""
+        return cls(space, [lambda space, part=part: part for part in parts])
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         total = torch.zeros(len(x), device=x.device)

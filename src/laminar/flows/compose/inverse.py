@@ -12,7 +12,7 @@ class Inverse(Transform):
 
     def __init__(self, space: Space, transform: Recipe):
         inner = transform(space.within(None))
-        if inner.stochastic:
+        if inner.stochastic or not inner.invertible:
             raise Refused(
                 f"Inverse needs a bijection, and {type(inner).__name__} draws on its way: leave it out of the inverse"
             )
@@ -22,7 +22,6 @@ class Inverse(Transform):
             )
         super().__init__(space, inner.domain)
         self.transform = inner
-        self.noisy = inner.noisy
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self.transform.inverse_with_log_det(x, context)

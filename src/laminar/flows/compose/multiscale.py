@@ -63,8 +63,6 @@ class Multiscale(Transform):
         self.slices = [slice(a, b) for a, b in pairwise(accumulate((end.size for end in ends), initial=0))]
         if any(end.upper != space.upper for end in ends):
             self.codomain = self.codomain.within(None)
-        self.stochastic = any(body.stochastic for body in self.bodies)
-        self.noisy = any(body.noisy for body in self.bodies)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         gone, total = [], 0.0

@@ -28,7 +28,8 @@ class Piecewise(Law):
         self.bins, self.low, self.high = bins, low, high
 
     def onto(self, space: Space) -> Space:
-        return space if space.upper is not None and self.low >= 0 and self.high <= space.upper else space.within(None)
+        kept = space.top is not None and self.low >= 0 and self.high <= min(space.entries("upper"))
+        return space if kept else space.within(None)
 
     def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         y, log_slope = self._unit(self._to_unit(x), params)

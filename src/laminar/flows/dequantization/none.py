@@ -15,7 +15,7 @@ class Reals(Transform):
         super().__init__(space, space.reals(space.upper))
         if space.levels is not None:
             raise Refused(
-                f"dequantization=none takes real values, and the data are integers of {space.levels} levels, on which a "
+                f"dequantization=none takes real values, and the data hold integers ({space.levels} levels), on which a "
                 "density has no upper bound: choose dequantization=uniform or dequantization=variational"
             )
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # carries the flow's precision

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from laminar.flows.dequantization.dequantization import Dequantization
 from laminar.flows.space import Context, Space
+from laminar.refused import Refused
 
 
 class Variational(Dequantization):
@@ -25,6 +26,11 @@ class Variational(Dequantization):
         encoder: Callable[[tuple[int, ...]], nn.Module] | None = None,
     ):
         super().__init__(space, "variational")
+        if self.mixed:
+            raise Refused(
+                f"dequantization=variational takes integers of one number of levels, and these columns have {space.levels}: "
+                "choose dequantization=uniform"
+            )
         self.encoder = None if encoder is None else encoder(space.event)
         image = space.event if self.encoder is None else self.encoder.event
         self.flow = flow(space.reals(upper=1.0).seeing(image=image))

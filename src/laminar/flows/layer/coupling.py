@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from laminar.flows.coupling.law import Law
+from laminar.flows.layer.parameters import begin, join
 from laminar.flows.mask.partition import Partition
 from laminar.flows.net.net import Net
 from laminar.flows.numerics import sum_event
 from laminar.flows.space import Context
+from laminar.refused import Refused
 
 
 class Coupling(nn.Module):
@@ -23,22 +24,22 @@ class Coupling(nn.Module):
     """
 
     def __init__(self, partition: Partition, law: Callable[[], Law], net: Callable[..., Net]):
+        if not isinstance(partition, Partition):
+            raise Refused(
+                "layer=coupling moves one part of an event by the other, and nothing splits the event here: put it into a step "
+                "with a mask (flow=realnvp_flat), or choose layer=elementwise"
+            )
         super().__init__()
         self.partition = partition
         self.law = law()
         self.codomain = self.law.onto(partition.moved)
         self.net = net(partition.seen, partition.asked, self.law.arity)
-        start = self.law.start(torch.default_generator)
-        self.net.start(start[: self.law.arity])
-        self.shared = nn.Parameter(start[self.law.arity :].clone()) if self.law.shared else None
+        self.shared = begin(self.law, self.net)
 
     def params(self, given: Tensor, context: Context) -> Tensor:
         """``(B, arity + shared, *moved.event)``."""
-        params = self.partition.pick(self.net(self.partition.show(given), context).to(given.dtype))
-        if self.shared is None:
-            return params
-        shared = self.shared.to(given.dtype).view(-1, *[1] * (params.dim() - 2))
-        return torch.cat([params, shared.expand(len(params), -1, *params.shape[2:])], 1)
+        params = self.net(self.partition.show(given), context).to(given.dtype)
+        return join(self.partition.pick(params), self.shared)
 
     def forward(self, given: Tensor, moved: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         moved, log_slope = self.law(moved, self.params(given, context))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from laminar.flows.coupling.law import Law
+from laminar.flows.layer.parameters import planes
 from laminar.flows.numerics import sum_event
 from laminar.flows.space import Context, Space
 from laminar.flows.transform import Transform
@@ -27,8 +28,7 @@ class Elementwise(Transform):
         self.law = law()
         self.codomain = self.law.onto(space)
         shape = space.event if per == "element" else (space.event[0], *[1] * (len(space.event) - 1))
-        start = self.law.start(torch.default_generator)
-        self.params = nn.Parameter(start.view(-1, *[1] * len(shape)).expand(-1, *shape).clone())
+        self.params = planes(self.law, *shape)
         self.names = [name for name, event in space.context.items() if len(event) == 1] if conditional else []
         self.shift = None
         if self.names:

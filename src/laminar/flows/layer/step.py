@@ -38,22 +38,22 @@ class Step(Transform):
             raise Refused(f"step.where is one of {', '.join(PLACES)}, not {where!r}")
         names = {"whole": ["whole"], "halves": ["given", "moved"], "moved": ["moved"]}[where]
 
-        def chains(space: Space, recipes: Sequence[Recipe]) -> nn.ModuleDict:
-            partition = mask(space)
-            spaces = {"whole": space, "given": partition.given, "moved": partition.moved}
+        def chains(partition: Partition, recipes: Sequence[Recipe]) -> nn.ModuleDict:
+            spaces = {"whole": partition.space, "given": partition.given, "moved": partition.moved}
             return nn.ModuleDict({name: Chain(spaces[name], recipes) for name in names if recipes})
 
-        def reached(parts: Iterable[nn.Module], space: Space) -> Space:
-            """Behind all parts: still within the range of ``space``, if each of them keeps to it."""
-            return space if all(part.codomain.upper == space.upper for part in parts) else space.within(None)
+        def behind(parts: Iterable[nn.Module], partition: Partition) -> Partition:
+            """What the parts leave: still within the same range, if each of them keeps to it."""
+            kept = all(part.codomain.upper == partition.space.upper for part in parts)
+            return partition if kept else partition.within(None)
 
-        self.before = chains(space, before)
-        inside = reached(self.before.values(), space)
-        self.partition = mask(inside)
+        partition = mask(space)
+        self.before = chains(partition, before)
+        self.partition = behind(self.before.values(), partition)
         self.coupling = layer(self.partition)
-        outside = reached([self.coupling], inside)
+        outside = behind([self.coupling], self.partition)
         self.after = chains(outside, after)
-        self.codomain = reached(self.after.values(), outside)
+        self.codomain = behind(self.after.values(), outside).space
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_dets = []

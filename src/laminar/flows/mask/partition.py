@@ -1,5 +1,7 @@
 """Partition: which values of an event are given and which are moved."""
 
+from copy import copy
+
 from torch import Tensor
 
 from laminar.flows.space import Space
@@ -44,6 +46,12 @@ class Partition:
     @property
     def asked(self) -> Space:
         return self.moved
+
+    def within(self, upper: float | None) -> "Partition":
+        """The same partition of values within another range."""
+        other = copy(self)
+        other.space, other.given, other.moved = (space.within(upper) for space in (self.space, self.given, self.moved))
+        return other
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, *event)`` -> given, moved."""

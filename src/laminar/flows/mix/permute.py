@@ -16,7 +16,7 @@ class Permute(Transform):
     """
 
     def __init__(self, space: Space, order: str = "random"):
-        super().__init__(space)
+        super().__init__(space, space.reshaped(*space.event))
         if order not in ("random", "reverse"):
             raise Refused(f"mix.order is random or reverse, not {order!r}")
         n = space.event[0]

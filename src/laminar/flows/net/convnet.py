@@ -1,13 +1,14 @@
 """ConvNet: the conditioner of Glow (Kingma, Dhariwal 2018; github.com/openai/glow)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from laminar.flows.net.context import ContextReader
+from laminar.flows.initialise import SetByData
 from laminar.flows.net.net import Net
-from laminar.flows.space import Context, Space
-from laminar.flows.transform import is_initialising
+from laminar.flows.space import Context
 
 
 class ConvNet(Net):
@@ -26,17 +27,14 @@ class ConvNet(Net):
 
     def __init__(
         self,
-        seen: Space,
-        asked: Space,
-        arity: int,
+        *task: Any,
         width: int = 512,
         depth: int = 2,
         actnorm: bool = True,
         edges: bool = True,
     ):
-        super().__init__(seen, asked, arity)
-        self.reader = ContextReader(seen)
-        channels, *sizes = seen.event
+        super().__init__(*task)
+        channels, *sizes = self.seen.event
         border = sizes if edges else None
         hidden = _ActnormConv if actnorm else _Conv
         widths = [channels + self.reader.channels] + [width] * depth
@@ -44,7 +42,7 @@ class ConvNet(Net):
         for i in range(depth):
             layers += [hidden(widths[i], width, *((1,) if i else (3, border))), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.head = _GainConv(widths[-1], arity * asked.event[0], 3, border, std=0.0)
+        self.head = _GainConv(widths[-1], self.outputs, 3, border, std=0.0)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         return self.head(self.body(self.reader(x, context))).unflatten(1, (self.arity, -1))
@@ -89,17 +87,17 @@ class _GainConv(_Conv):
         return self.convolve(x, self.weight * planes, self.bias * gain, edge)
 
 
-class _ActnormConv(_GainConv):
+class _ActnormConv(SetByData, _GainConv):
     """The first batch sets bias and gain such that every output channel has mean 0 and variance 1 on it."""
 
-    def __init__(self, before: int, after: int, kernel: int, sizes: list[int] | None = None):
-        super().__init__(before, after, kernel, sizes)
-        self.register_buffer("initialized", torch.tensor(False))
-
     def forward(self, x: Tensor) -> Tensor:
-        if is_initialising() and not self.initialized:
-            std, mean = torch.std_mean(super().forward(x), (0, 2, 3), correction=0)
-            self.bias.sub_(mean)
-            self.log_gain.sub_(torch.log(std + 1e-6) / 3)
-            self.initialized.fill_(True)
+        if self.unset():
+            self._look(x)
         return super().forward(x)
+
+    @torch.no_grad()
+    def _look(self, x: Tensor) -> None:
+        std, mean = torch.std_mean(super().forward(x), (0, 2, 3), correction=0)
+        self.bias.sub_(mean)
+        self.log_gain.sub_(torch.log(std + 1e-6) / 3)
+        self.settle()

@@ -1,11 +1,12 @@
 """DenseNet: the conditioner of SurVAE flows (Nielsen et al. 2020); DenseFlow (Grcic et al. 2021) adds attention to it."""
 
+from typing import Any
+
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 
 
 class DenseNet(Net):
@@ -26,9 +27,7 @@ class DenseNet(Net):
 
     def __init__(
         self,
-        seen: Space,
-        asked: Space,
-        arity: int,
+        *task: Any,
         width: int = 48,
         depth: int = 7,
         growth: int = 64,
@@ -36,11 +35,10 @@ class DenseNet(Net):
         dropout: float = 0.0,
         gated: bool = True,
     ):
-        super().__init__(seen, asked, arity)
-        self.reader = ContextReader(seen)
-        self.first = nn.Conv2d(seen.event[0] + self.reader.channels, width, 1)
+        super().__init__(*task)
+        self.first = nn.Conv2d(self.seen.event[0] + self.reader.channels, width, 1)
         self.blocks = nn.Sequential(*(_Block(width, depth, growth, dropout, gated) for _ in range(blocks)))
-        self.head = near_zero(nn.Conv2d(width, arity * asked.event[0], 1))
+        self.head = near_zero(nn.Conv2d(width, self.outputs, 1))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         return self.head(self.blocks(self.first(self.reader(x, context)))).unflatten(1, (self.arity, -1))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from laminar.flows.transform import is_initialising
+from laminar.flows.initialise import SetByData
 from laminar.refused import Refused
 
 
@@ -23,7 +23,7 @@ class Conv3x3(nn.Conv2d):
         return super().forward(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class DataInit(nn.Module):
+class DataInit(SetByData):
     """A layer that sets itself on the first batch: each output channel has standard deviation ``gain`` there.
 
     Its mean is what the bias was before, 0 unless the layer is a head.
@@ -33,20 +33,23 @@ class DataInit(nn.Module):
         super().__init__()
         self.layer, self.gain = layer, gain
         nn.init.zeros_(layer.bias)
-        self.register_buffer("initialized", torch.tensor(False))
 
     @property
     def bias(self) -> nn.Parameter:
         return self.layer.bias
 
     def forward(self, h: Tensor) -> Tensor:
-        if is_initialising() and not self.initialized:
-            std, mean = torch.std_mean((self.layer(h) - self.bias).flatten(0, -2), 0, correction=0)
-            scale = self.gain / (std + 1e-8)
-            self.layer.weight.mul_(scale.view(-1, *[1] * (self.layer.weight.dim() - 1)))
-            self.bias.sub_(mean * scale)
-            self.initialized.fill_(True)
+        if self.unset():
+            self._look(h)
         return self.layer(h)
+
+    @torch.no_grad()
+    def _look(self, h: Tensor) -> None:
+        std, mean = torch.std_mean((self.layer(h) - self.bias).flatten(0, -2), 0, correction=0)
+        scale = self.gain / (std + 1e-8)
+        self.layer.weight.mul_(scale.view(-1, *[1] * (self.layer.weight.dim() - 1)))
+        self.bias.sub_(mean * scale)
+        self.settle()
 
 
 class GatedConv(nn.Module):

@@ -1,16 +1,16 @@
 """GatedAttention: the conditioner of Flow++ (Ho et al. 2019; github.com/aravindsrinivas/flowpp)."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laminar.flows.net.attention import attend, check_attention
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.gated import Conv3x3, DataInit, GatedConv
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 
 
 class GatedAttention(Net):
@@ -29,25 +29,22 @@ class GatedAttention(Net):
 
     def __init__(
         self,
-        seen: Space,
-        asked: Space,
-        arity: int,
+        *task: Any,
         width: int = 96,
         depth: int = 10,
         heads: int = 4,
         dropout: float = 0.2,
         attention: bool = True,
     ):
-        super().__init__(seen, asked, arity)
+        super().__init__(*task)
         if attention:
             check_attention(
-                "gated_attention", seen.event, width, heads, "squeeze more before the couplings, or choose attention=false"
+                "gated_attention", self.seen.event, width, heads, "squeeze more before the couplings, or choose attention=false"
             )
-        self.reader = ContextReader(seen)
-        self.position = nn.Parameter(0.01 * torch.randn(*seen.event[1:], width))
-        self.first = DataInit(Conv3x3(seen.event[0], width))
+        self.position = nn.Parameter(0.01 * torch.randn(*self.seen.event[1:], width))
+        self.first = DataInit(Conv3x3(self.seen.event[0], width))
         self.blocks = nn.ModuleList(_Block(width, self.reader.channels, heads, dropout, attention) for _ in range(depth))
-        self.head = DataInit(near_zero(Conv3x3(width, arity * asked.event[0])), gain=0.1)
+        self.head = DataInit(near_zero(Conv3x3(width, self.outputs)), gain=0.1)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         given = self.reader.read(x, context).permute(0, 2, 3, 1) if self.reader.channels else None

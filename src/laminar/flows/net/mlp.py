@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 
 
 class MLP(Net):
@@ -17,18 +17,15 @@ class MLP(Net):
 
     def __init__(
         self,
-        seen: Space,
-        asked: Space,
-        arity: int,
+        *task: Any,
         width: int = 256,
         depth: int = 2,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ):
-        super().__init__(seen, asked, arity)
-        self.reader = ContextReader(seen)
-        widths = [seen.size + self.reader.channels] + [width] * depth
+        super().__init__(*task)
+        widths = [self.seen.size + self.reader.channels] + [width] * depth
         self.body = nn.Sequential(*(part for a, b in pairwise(widths) for part in (nn.Linear(a, b), activation())))
-        self.head = near_zero(nn.Linear(widths[-1], arity * asked.size))
+        self.head = near_zero(nn.Linear(widths[-1], self.outputs))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         return self.head(self.body(self.reader(x, context))).unflatten(1, (self.arity, -1))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from laminar.flows.net.context import ContextReader
 from laminar.flows.space import Context, Space
 from laminar.refused import Refused
 
@@ -10,10 +11,12 @@ from laminar.refused import Refused
 class Net(nn.Module):
     """x of shape ``(B, *seen.event)`` -> parameters of shape ``(B, arity, *asked.event)``.
 
-    A net ends in ``self.head``, a linear or convolutional layer whose output channels are ordered (arity, channel) and
-    whose weights start near zero, so that a layer begins at the parameters that ``start`` was given.
+    The three arguments are its task, which a layer gives; a member of the menu hands them on (``*task``) and names its own
+    options behind them. It ends in ``self.head``, a linear or convolutional layer whose ``outputs`` channels are ordered
+    (arity, channel) and whose weights start near zero, so that a layer begins at the parameters that ``start`` was given.
 
     Attributes:
+        reader: joins the context to what the net sees.
         rank: of the events that the net can see: 1 for vectors, 3 for images, None for both.
     """
 
@@ -32,6 +35,12 @@ class Net(nn.Module):
             )
             raise Refused(f"net={name} reads {reads}, and the event here is {event} {seen.event}: choose {cure}")
         self.seen, self.asked, self.arity = seen, asked, arity
+        self.reader = ContextReader(seen)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the head: ``arity`` for each channel (of a vector, each value) of the answer."""
+        return self.arity * self.asked.event[0]
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         raise NotImplementedError

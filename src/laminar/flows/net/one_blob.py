@@ -1,14 +1,14 @@
 """OneBlob: the conditioner of neural importance sampling (Müller et al. 2018, https://arxiv.org/abs/1808.03856)."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 from laminar.refused import Refused
 
 
@@ -25,9 +25,9 @@ class OneBlob(Net):
 
     rank = 1
 
-    def __init__(self, seen: Space, asked: Space, arity: int, width: int = 256, depth: int = 4, bins: int = 32):
-        super().__init__(seen, asked, arity)
-        if seen.upper != 1.0:
+    def __init__(self, *task: Any, width: int = 256, depth: int = 4, bins: int = 32):
+        super().__init__(*task)
+        if self.seen.upper != 1.0:
             raise Refused(
                 "net=one_blob encodes values of [0, 1], and nothing keeps the values there: choose preprocessing=unit with a "
                 "coupling that stays in [0, 1] (coupling=piecewise_quadratic_unit), or net=mlp"
@@ -37,13 +37,12 @@ class OneBlob(Net):
                 f"net=one_blob halves its width {depth - 1} times, and {width} does not divide by {2 ** (depth - 1)}: "
                 "change size.width, or lower size.depth"
             )
-        self.reader = ContextReader(seen)
         self.register_buffer("centres", (torch.arange(bins) + 0.5) / bins, persistent=False)
         widths = [width // 2**level for level in range(depth)]
-        self.first = nn.Linear(seen.size * bins + self.reader.channels, width)
+        self.first = nn.Linear(self.seen.size * bins + self.reader.channels, width)
         self.down = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([width, *widths]))
         self.up = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([widths[-1], *reversed(widths)]))
-        self.head = near_zero(nn.Linear(width, arity * asked.size))
+        self.head = near_zero(nn.Linear(width, self.outputs))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         h = self.encode(x).flatten(1)

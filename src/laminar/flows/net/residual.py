@@ -1,13 +1,13 @@
 """Residual: the conditioner of neural spline flows (Durkan, Bekasov, Murray, Papamakarios 2019; github.com/bayesiains/nsf)."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 
 
 class Residual(Net):
@@ -24,20 +24,17 @@ class Residual(Net):
 
     def __init__(
         self,
-        seen: Space,
-        asked: Space,
-        arity: int,
+        *task: Any,
         width: int = 256,
         depth: int = 2,
         dropout: float = 0.0,
         batch_norm: bool = False,
     ):
-        super().__init__(seen, asked, arity)
-        self.reader = ContextReader(seen)
+        super().__init__(*task)
         context = self.reader.channels
-        pointwise, layer, norm = _IMAGE_PARTS if seen.is_image else _VECTOR_PARTS
+        pointwise, layer, norm = _IMAGE_PARTS if self.seen.is_image else _VECTOR_PARTS
         norm = partial(norm, eps=1e-3) if batch_norm else nn.Identity
-        self.first = pointwise(seen.event[0] + context, width)
+        self.first = pointwise(self.seen.event[0] + context, width)
         self.blocks = nn.ModuleList(
             _Block(
                 nn.Sequential(
@@ -53,7 +50,7 @@ class Residual(Net):
             )
             for _ in range(depth)
         )
-        self.head = near_zero(pointwise(width, arity * asked.event[0]))
+        self.head = near_zero(pointwise(width, self.outputs))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         given = self.reader.read(x, context) if self.reader.channels else None

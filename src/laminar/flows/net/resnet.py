@@ -1,12 +1,13 @@
 """ResNet: the image conditioner of RealNVP (Dinh, Sohl-Dickstein, Bengio 2016; tensorflow/models research/real_nvp)."""
 
+from typing import Any
+
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 
 
 class ResNet(Net):
@@ -25,19 +26,18 @@ class ResNet(Net):
 
     rank = 3
 
-    def __init__(self, seen: Space, asked: Space, arity: int, width: int = 32, depth: int = 4, reference: int | None = None):
-        super().__init__(seen, asked, arity)
-        self.reader = ContextReader(seen)
-        before = seen.event[0] + self.reader.channels
+    def __init__(self, *task: Any, width: int = 32, depth: int = 4, reference: int | None = None):
+        super().__init__(*task)
+        before = self.seen.event[0] + self.reader.channels
         # The longer side, because a partition may halve the other one.
-        width *= max(1, reference // max(seen.event[1:])) if reference else 1
+        width *= max(1, reference // max(self.seen.event[1:])) if reference else 1
         self.norm_in = nn.BatchNorm2d(before, eps=1e-4)
         nn.init.constant_(self.norm_in.weight, 2.0)
         self.conv_in = weight_norm(nn.Conv2d(2 * before, width, 3, padding=1))
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.skips = nn.ModuleList(weight_norm(nn.Conv2d(width, width, 1)) for _ in range(depth + 1))
         self.norm_out = nn.BatchNorm2d(width, eps=1e-4)
-        self.head = near_zero(nn.Conv2d(width, arity * asked.event[0], 1))
+        self.head = near_zero(nn.Conv2d(width, self.outputs, 1))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         h = self.norm_in(self.reader(x, context))

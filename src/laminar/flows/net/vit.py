@@ -1,12 +1,13 @@
 """ViT: the conditioner of Jet (Kolesnikov, Pinto, Tschannen 2024; google-research/big_vision models/proj/jet)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from laminar.flows.net.attention import attend, check_attention
-from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import Net, near_zero
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context
 
 
 class ViT(Net):
@@ -22,16 +23,15 @@ class ViT(Net):
 
     rank = 3
 
-    def __init__(self, seen: Space, asked: Space, arity: int, width: int = 512, depth: int = 2, heads: int = 8):
-        super().__init__(seen, asked, arity)
-        check_attention("vit", seen.event, width, heads, "raise the size of the patches")
-        self.reader = ContextReader(seen)
-        channels, *self.sizes = seen.event
+    def __init__(self, *task: Any, width: int = 512, depth: int = 2, heads: int = 8):
+        super().__init__(*task)
+        check_attention("vit", self.seen.event, width, heads, "raise the size of the patches")
+        channels, *self.sizes = self.seen.event
         self.first = nn.Linear(channels + self.reader.channels, width)
         self.position = nn.Parameter(torch.randn(self.sizes[0] * self.sizes[1], width) * width**-0.5)
         self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
-        self.head = near_zero(nn.Linear(width, arity * asked.event[0]))
+        self.head = near_zero(nn.Linear(width, self.outputs))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         tokens = self.reader(x, context).flatten(2).transpose(1, 2)

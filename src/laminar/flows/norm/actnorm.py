@@ -5,16 +5,17 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from laminar.flows.initialise import SetByData
 from laminar.flows.space import Context, Space
-from laminar.flows.transform import Transform, is_initialising
+from laminar.flows.transform import Transform
 from laminar.refused import Refused
 
 
-class ActNorm(Transform):
+class ActNorm(SetByData, Transform):
     """z = (x + shift) * exp(log_scale), per channel or per element; log-det = positions * sum log_scale.
 
-    The first pass inside ``initialising()`` sets both so that z has mean 0 and deviation 1 over that batch; the buffer
-    ``initialized`` remembers it. Outside, nothing looks at the data.
+    The first batch (see ``SetByData``) sets both so that what leaves has mean 0 and deviation 1 over it, whichever way it
+    goes: z in ``forward``, x in ``inverse``.
 
     Args:
         per: ``channel`` (Glow) or ``element`` (Flow++).
@@ -31,16 +32,17 @@ class ActNorm(Transform):
         self.floor = floor
         self.shift = nn.Parameter(torch.zeros(shape)) if shift else None
         self.log_scale = nn.Parameter(torch.zeros(shape))
-        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        if is_initialising() and not self.initialized:
-            self._look(x)
+        if self.unset():
+            self._look(x, forth=True)
         if self.shift is not None:
             x = x + self.shift
         return x * self.log_scale.exp(), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        if self.unset():
+            self._look(z, forth=False)
         x = z * torch.exp(-self.log_scale)
         return x if self.shift is None else x - self.shift
 
@@ -50,10 +52,12 @@ class ActNorm(Transform):
     def _log_det(self, x: Tensor) -> Tensor:
         return (self.positions * self.log_scale.sum()).expand(len(x))
 
-    def _look(self, x: Tensor) -> None:
+    @torch.no_grad()
+    def _look(self, batch: Tensor, forth: bool) -> None:
         over = [0, *(i + 1 for i, n in enumerate(self.log_scale.shape) if n == 1)]
-        deviation, mean = torch.std_mean(x, over, correction=0)
+        deviation, mean = (s.view_as(self.log_scale) for s in torch.std_mean(batch, over, correction=0))
+        deviation = deviation.clamp(min=self.floor)
+        self.log_scale.copy_(-deviation.log() if forth else deviation.log())
         if self.shift is not None:
-            self.shift.copy_(-mean.view_as(self.shift))
-        self.log_scale.copy_(-deviation.clamp(min=self.floor).log().view_as(self.log_scale))
-        self.initialized.fill_(True)
+            self.shift.copy_(-mean if forth else mean / deviation)
+        self.settle()

@@ -3,15 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from laminar.flows.initialise import SetByData
 from laminar.flows.space import Context, Space
-from laminar.flows.transform import Transform, is_initialising
+from laminar.flows.transform import Transform
 
 
-class BatchNorm(Transform):
+class BatchNorm(SetByData, Transform):
     """z = (x - mean) / sqrt(var + eps), per channel; log-det = -positions / 2 * sum log(var + eps).
 
     In training mode mean and variance are the batch's own, so an example's number depends on its batch; running averages
-    follow and serve evaluation and the inverse. A pass inside ``initialising()`` starts the averages at its batch.
+    follow and serve evaluation and the inverse. The first batch (see ``SetByData``) starts the averages; in the inverse
+    direction so that x has mean 0 and variance 1 over it.
 
     Args:
         affine: learn a scale exp(g) and a shift after it (MAF's batch norm).
@@ -28,14 +30,15 @@ class BatchNorm(Transform):
         self.bias = nn.Parameter(torch.zeros(shape)) if affine else None
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        if self.training:
-            over = [0, *range(2, x.dim())]
-            var, mean = torch.var_mean(x, over, correction=0)
-            var, mean = var.view_as(self.running_var), mean.view_as(self.running_mean)
+        first = self.unset()
+        if self.training or first:
+            var, mean = self._moments(x)
             with torch.no_grad():
-                momentum = 1.0 if is_initialising() else self.momentum
+                momentum = 1.0 if first else self.momentum
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(var, momentum)
+            if first:
+                self.settle()
         else:
             mean, var = self.running_mean, self.running_var
         log_scale = self._log_scale(var)
@@ -48,11 +51,20 @@ class BatchNorm(Transform):
         return self.inverse_with_log_det(z)[0]
 
     def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        if self.unset():
+            var, mean = self._moments(z.detach())
+            self.running_var.copy_(1 / (var + self.eps))
+            self.running_mean.copy_(-mean * (self.running_var + self.eps).sqrt())
+            self.settle()
         log_scale = self._log_scale(self.running_var)
         if self.bias is not None:
             z = z - self.bias
         x = z * torch.exp(-log_scale) + self.running_mean
         return x, -(self.positions * log_scale.sum()).expand(len(z))
+
+    def _moments(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        over = [0, *range(2, batch.dim())]
+        return tuple(m.view_as(self.running_mean) for m in torch.var_mean(batch, over, correction=0))
 
     def _log_scale(self, var: Tensor) -> Tensor:
         log_scale = -0.5 * torch.log(var + self.eps)

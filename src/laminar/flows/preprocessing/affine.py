@@ -1,10 +1,8 @@
 """Affine: pixels rescaled to an interval (Glow's x / 256 - 1/2, Jet's [-1, 1], NICE's [0, 1])."""
 
-from math import log
-
 from torch import Tensor
 
-from laminar.flows.preprocessing.bounded import upper_of
+from laminar.flows.preprocessing.bounded import slope_of
 from laminar.flows.space import Context, Space
 from laminar.flows.transform import Transform
 
@@ -13,10 +11,9 @@ class Affine(Transform):
     """z = low + (high - low) x / upper, for x in [0, upper); log-det = D log((high - low) / upper)."""
 
     def __init__(self, space: Space, low: float = -0.5, high: float = 0.5):
-        upper = upper_of(space, "affine")
+        slope, log_det = slope_of(space, "affine", high - low)
         super().__init__(space, space.within(high if low == 0 else None))
-        self.low, self.slope = low, (high - low) / upper
-        self.log_det = space.size * log(self.slope)
+        self.low, self.slope, self.log_det = low, slope, log_det
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self.low + self.slope * x, x.new_full((len(x),), self.log_det)

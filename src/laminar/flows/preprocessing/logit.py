@@ -1,13 +1,11 @@
 """Logit: from pixels to the whole real line (RealNVP, https://arxiv.org/abs/1605.08803, section 4.1)."""
 
-from math import log
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from laminar.flows.numerics import sum_event
-from laminar.flows.preprocessing.bounded import upper_of
+from laminar.flows.preprocessing.bounded import slope_of
 from laminar.flows.space import Context, Space
 from laminar.flows.transform import Transform
 
@@ -20,10 +18,9 @@ class Logit(Transform):
     """
 
     def __init__(self, space: Space, alpha: float = 0.05):
-        upper = upper_of(space, "logit")
+        slope, log_det = slope_of(space, "logit", 1.0 - 2.0 * alpha)
         super().__init__(space, space.within(None))
-        self.alpha, self.slope = alpha, (1.0 - 2.0 * alpha) / upper
-        self.constant = space.size * log(self.slope)
+        self.alpha, self.slope, self.constant = alpha, slope, log_det
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         low = self.alpha + self.slope * x  # s

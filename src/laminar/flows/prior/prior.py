@@ -37,8 +37,7 @@ class Prior(nn.Module):
 
     def check_noise(self) -> None:
         """Refuses noise that nothing keeps within [low, high]: a single value outside makes log p(x) -inf."""
-        upper = self.space.upper
-        bottom, top = (-inf, inf) if upper is None else (0.0, upper)
+        bottom, top = (-inf, inf) if self.space.top is None else (0.0, self.space.top)
         if bottom < self.low or top > self.high:
             raise Refused(
                 f"prior={type(self).__module__.rpartition('.')[2]} has no density outside [{self.low:g}, {self.high:g}], and "

@@ -10,7 +10,7 @@ class Flatten(Transform):
     """``(*event) -> (D,)``; log-det 0. A vector stays what it is."""
 
     def __init__(self, space: Space):
-        super().__init__(space, space.reshaped(space.size))
+        super().__init__(space, space.flattened())
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return x.flatten(1), x.new_zeros(len(x))

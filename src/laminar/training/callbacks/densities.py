@@ -2,6 +2,8 @@
 
 import pytorch_lightning as pl
 
+from laminar.data.source import Split
+from laminar.flows.flow import Flow
 from laminar.pictures.densities import densities
 from laminar.training.callbacks.artist import Artist
 
@@ -21,11 +23,11 @@ class Densities(Artist):
         if trainer.is_global_zero and trainer.state.fn == "fit" and module.flow.space.event == (2,):
             self.validations += 1
             if self.validations % self.every == 0:
-                data = trainer.datamodule.splits.val.values
-                file = f"samples/step-{trainer.global_step:07d}.png"
-                self.draw(trainer, file, lambda path: densities(module.flow, data, path, self.n))
+                self.show(trainer, module.flow, trainer.datamodule.splits.val, f"samples/step-{trainer.global_step:07d}.png")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero and module.flow.space.event == (2,):
-            data = trainer.datamodule.splits.test.values
-            self.draw(trainer, "figures/density.png", lambda path: densities(module.flow, data, path, self.n))
+            self.show(trainer, module.flow, trainer.datamodule.splits.test, "figures/density.png")
+
+    def show(self, trainer: pl.Trainer, flow: Flow, split: Split, file: str) -> None:
+        self.draw(trainer, file, lambda path: densities(flow, split.values, path, self.n, split.context))

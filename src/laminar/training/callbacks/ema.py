@@ -31,6 +31,7 @@ class EMA(WeightAveraging):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self._averages(trainer):
+            module.put_back()  # what the average's validation refreshed is the average's
             super().on_validation_epoch_end(trainer, module)
 
     def _averages(self, trainer: pl.Trainer) -> bool:

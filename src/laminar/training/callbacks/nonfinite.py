@@ -58,7 +58,7 @@ def first_fault(module: pl.LightningModule, batch: Any, batch_idx: int) -> str:
 
     hooks = [layer.register_forward_hook(look(name)) for name, layer in module.flow.named_modules() if name]
     try:
-        module.score(batch, "train", batch_idx, module.objective)
+        module.ask(module.objective, batch, "train", batch_idx)
     finally:
         for hook in hooks:
             hook.remove()

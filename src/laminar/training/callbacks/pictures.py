@@ -8,6 +8,7 @@ from PIL import Image
 
 from laminar.flows.draw import classes_of
 from laminar.flows.flow import Flow
+from laminar.flows.space import rows_of
 from laminar.pictures import bits, images, latents
 from laminar.pictures.sheet import save
 from laminar.training.callbacks.artist import Artist
@@ -32,7 +33,8 @@ class Pictures(Artist):
         self.validations += 1
         if self.validations % self.every == 0:
             step = trainer.global_step
-            sheet = partial(images.samples, module.flow, self.n, title=f"Samples after {step:,} steps")
+            known = trainer.datamodule.splits.val.context
+            sheet = partial(images.samples, module.flow, self.n, title=f"Samples after {step:,} steps", known=known)
             self.draw(trainer, f"samples/step-{step:07d}.png", lambda path: save(sheet(), path))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -43,20 +45,21 @@ class Pictures(Artist):
 
 def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
     """Every sheet that makes sense for a flow: file -> what draws it."""
-    x, labels = split.values[:10], None if split.labels is None else split.labels[:10]
-    some = None if labels is None else labels[:4]
-    left, right, ways = x[: len(x) // 2], x[len(x) // 2 :], None if labels is None else labels[: len(x) // 2]
+    x, known, half = split.values[:10], split.context, min(10, len(split)) // 2
     sheets = {
-        "samples/best.png": partial(images.samples, flow, n, title="Samples"),
-        "samples/temperatures.png": partial(images.temperatures, flow),
-        "figures/reconstructions.png": partial(latents.reconstructions, flow, x, labels),
-        "figures/interpolations.png": partial(latents.interpolations, flow, left, right[: len(left)], ways),
-        "figures/bits.png": partial(bits.bits_map, flow, x[:4], some, stride=stride(flow)),
+        "samples/best.png": partial(images.samples, flow, n, title="Samples", known=known),
+        "samples/temperatures.png": partial(images.temperatures, flow, known=known),
+        "figures/interpolations.png": partial(
+            latents.interpolations, flow, x[:half], x[half : 2 * half], rows_of(known, slice(half))
+        ),
+        "figures/bits.png": partial(bits.bits_map, flow, x[:4], rows_of(known, slice(4)), stride=stride(flow)),
     }
+    if flow.invertible:
+        sheets["figures/reconstructions.png"] = partial(latents.reconstructions, flow, x, rows_of(known, slice(10)))
     if classes_of(flow):
         sheets["samples/classes.png"] = partial(images.by_class, flow)
     if images.multiscale_of(flow):
-        sheets["figures/levels.png"] = partial(images.by_level, flow)
+        sheets["figures/levels.png"] = partial(images.by_level, flow, known=known)
     return sheets
 
 

@@ -4,10 +4,11 @@ from torch import Tensor
 
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context
+from laminar.training.objective.objective import Objective
 
 
-class Likelihood:
+class Likelihood(Objective):
     """log p(x) in nats, ``(B,)``: exact, or its one-sample lower bound where the flow is stochastic."""
 
-    def __call__(self, flow: Flow, x: Tensor, context: Context = None) -> Tensor:
+    def __call__(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         return flow.log_prob(x, context)

@@ -7,9 +7,10 @@ from torch import Tensor
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context
 from laminar.refused import Refused
+from laminar.training.objective.objective import Objective
 
 
-class Renyi:
+class Renyi(Objective):
     """1 / (1 - alpha) log 1/K sum_k w_k^(1 - alpha) in nats, ``(B,)``, where E[w] = p(x).
 
     alpha = 0 is the importance-weighted bound, alpha = 1 (by its limit) the mean of log w, alpha -> -inf the largest
@@ -21,7 +22,7 @@ class Renyi:
             raise Refused(f"objective.num_samples={num_samples} leaves nothing to average: give 1 or more")
         self.alpha, self.num_samples = alpha, num_samples
 
-    def __call__(self, flow: Flow, x: Tensor, context: Context = None) -> Tensor:
+    def __call__(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         log_weights = flow.log_weights(x, context, self.num_samples)
         if self.alpha == 1:
             return log_weights.mean(0)

@@ -1,0 +1,33 @@
+"""Objective: what training maximises, and what its number is called."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows.flow import Flow
+from laminar.flows.space import Context
+
+
+class Objective:
+    """A score of each example, in nats, to be maximised. Validation and test report ``flow.log_prob``, whatever trains.
+
+    A plain object, no module: a teacher that it holds enters neither the optimizer nor a checkpoint.
+
+    Attributes:
+        unit: None for a likelihood or a bound of it, told in the data's own unit (``train/bpd``, ``train/nll``); else the
+            name under which its negative is logged, ``train/<unit>``, beside which no ``val/`` number stands.
+    """
+
+    unit: str | None = None
+
+    def __call__(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
+        """``(B,)`` for stored values x ``(B, *event)``. ``step`` counts the optimizer's: a warm-up is a function of it."""
+        raise NotImplementedError
+
+    def trains(self, flow: Flow) -> Iterable[nn.Parameter]:
+        """The parameters that it moves; all others are frozen."""
+        return flow.parameters()
+
+    def to(self, device: torch.device) -> None:
+        """Moves what it holds beside the flow."""
