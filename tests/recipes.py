@@ -17,6 +17,7 @@ from laminar.flows.coupling.piecewise_quadratic import PiecewiseQuadratic
 from laminar.flows.coupling.rational_quadratic import RationalQuadratic
 from laminar.flows.dequantization.none import Reals
 from laminar.flows.initialise import SetByData
+from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.layer.coupling import Coupling
 from laminar.flows.layer.elementwise import Elementwise
 from laminar.flows.layer.step import Step
@@ -31,10 +32,16 @@ from laminar.flows.mix.conv1x1 import Conv1x1
 from laminar.flows.mix.householder import Householder
 from laminar.flows.mix.permute import Permute
 from laminar.flows.mix.plu import PLU
+from laminar.flows.net.causal import MaskedLinear
 from laminar.flows.net.convnet import ConvNet
+from laminar.flows.net.made import MADE
 from laminar.flows.net.mlp import MLP
 from laminar.flows.norm.actnorm import ActNorm
 from laminar.flows.norm.batchnorm import BatchNorm
+from laminar.flows.order.random import Random
+from laminar.flows.order.reversed import Reversed
+from laminar.flows.order.sequential import Sequential
+from laminar.flows.order.spiral import Spiral
 from laminar.flows.preprocessing.affine import Affine as AffinePreprocessing
 from laminar.flows.preprocessing.logit import Logit
 from laminar.flows.preprocessing.none import Identity
@@ -89,6 +96,14 @@ def coupling(law=affine, net=conv):
 
 def step(law=affine, net=conv, **options):
     return partial(Step, layer=coupling(law, net), **options)
+
+
+ORDERS = {"sequential": Sequential, "reversed": Reversed, "random": Random, "spiral": Spiral}
+made = partial(MADE, width=16, depth=2, activation=nn.Tanh)
+
+
+def autoregressive(law=affine, net=made, order=Sequential):
+    return partial(Autoregressive, law=law, net=net, order=order)
 
 
 REALNVP = Scheme(
@@ -161,6 +176,20 @@ TRANSFORMS = {
         Space((1, 4, 4), context={"label": (3,)}),
     ),
 }
+TRANSFORMS |= {f"autoregressive_{name}": (autoregressive(law), VECTOR) for name, law in LAWS.items()}
+TRANSFORMS |= {
+    "autoregressive_residual": (autoregressive(net=partial(made, residual=True)), VECTOR),
+    "autoregressive_linear": (autoregressive(net=partial(made, depth=0)), VECTOR),
+    "autoregressive_narrow": (autoregressive(net=partial(made, width=3, degrees="random")), VECTOR),
+    "autoregressive_conditional": (autoregressive(order=Random), Space((5,), context={"label": (3,)})),
+    "autoregressive_conditional_residual": (
+        autoregressive(net=partial(made, residual=True)),
+        Space((5,), context={"label": (3,)}),
+    ),
+    "autoregressive_spiral": (autoregressive(net=partial(made, width=40), order=Spiral), IMAGE),
+    "autoregressive_inverse": (partial(Inverse, transform=autoregressive(order=Reversed)), VECTOR),
+    "plu_bias": (partial(PLU, identity=True, bias=True), IMAGE),
+}
 TRANSFORMS |= {f"coupling_{name}": (partial(step(law, mlp), mask=partial(Parity)), VECTOR) for name, law in LAWS.items()}
 TRANSFORMS |= {
     f"mask_{name}": (partial(step(net=mlp if space.is_vector else conv), mask=mask), space)
@@ -190,6 +219,9 @@ def disturb(module: nn.Module, scale: float = 0.3) -> nn.Module:
                 buffer.normal_(generator=generator)
             elif name.endswith("running_var"):
                 buffer.uniform_(0.5, 2.0, generator=generator)
+    for part in module.modules():
+        if isinstance(part, MaskedLinear):
+            part.clean()
     return module
 
 

@@ -33,6 +33,10 @@ FLOWS = {
     "rqnsf_image": [DIGITS, CIFAR],
     "jet": [DIGITS, IMAGENET64],
     "gaussianization": [DIGITS, PLANE],
+    "made": [DIGITS, PLANE],
+    "maf": [DIGITS, PLANE],
+    "iaf": [DIGITS, PLANE],
+    "nsf_ar": [DIGITS, PLANE],
 }
 SMALL = {"realnvp": ["size.levels=2"], "glow": ["size.levels=2"]}
 
@@ -72,14 +76,23 @@ HOMES = {
     "dequantization=none": (PLANE, "flow=realnvp_flat", "data=moons"),
     "context=label": (LABELLED,),
     "layer=elementwise": (DIGITS, "flow=gaussianization"),
+    "layer=autoregressive": (DIGITS, "flow=iaf"),
+    "net=made": (DIGITS, "flow=nsf_ar"),
+    "net=made_residual": (DIGITS, "flow=maf"),
+    "order=sequential": (DIGITS, "flow=maf"),
+    "order=reversed": (DIGITS, "flow=maf"),
+    "order=random": (DIGITS, "flow=maf"),
+    "order=spiral": (DIGITS, "flow=maf", "parts=[${dequantization},${preprocessing},${layer}]"),
 }
-KNOBS = ("layer", "coupling", "mask", "multiscale", "net", "prior", "mix", "norm", "dequantization", "preprocessing", "context")
+KNOBS = ("layer", "coupling", "mask", "order", "multiscale", "net", "prior", "mix", "norm")
+KNOBS += ("dequantization", "preprocessing", "context")
+FIXED = ("mask", "order=spiral")  # programs, and a home, that have a length of their own
 
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in KNOBS for name in members(group)])
 def test_members_of_the_knobs_compose_and_build(choice):
     space, *words = HOMES.get(choice, (CIFAR,))
-    sizes = [] if choice.startswith("mask=") else ["size.steps=1"]  # some programs have a length of their own
+    sizes = [] if choice.startswith(FIXED) else ["size.steps=1"]
     built = flow(space, *(words if "flow" in "".join(words) else ["flow=glow", *words]), choice, *sizes, device="meta")
     assert sum(parameter.numel() for parameter in built.parameters()) > 0
 

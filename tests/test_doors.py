@@ -250,6 +250,20 @@ def test_a_class_is_not_asked_of_a_flow_without_classes(moons):
         sampled(moons, mode="reconstruct", out="r.png")
 
 
+def test_a_known_density_is_the_floor(moons):
+    """The excess is paired: row by row against the density, on the same rows."""
+    flow, config = load(moons)
+    data = open_data(config)
+    x = data.splits.test.values
+    with torch.no_grad():
+        excess = (data.source.log_prob(x) - flow.log_prob(x)).double()
+    numbers, found = numbers_of(moons), evaluated(moons, "test-K1", num_samples=1)
+    for value, error in ((numbers["test/excess"], numbers["test/excess_se"]), (found["excess"], found["excess_se"])):
+        assert value == pytest.approx(excess.mean().item(), abs=1e-5)
+        assert error == pytest.approx(excess.std().item() / len(x) ** 0.5, rel=1e-4)
+    assert numbers["test/excess"] == pytest.approx(numbers["test/nll"] + data.source.log_prob(x).mean().item(), abs=1e-5)
+
+
 # -- the commands themselves -----------------------------------------------------------------------------------------
 
 

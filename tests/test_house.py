@@ -33,7 +33,7 @@ SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
     {"space", "numerics", "noise", "ledger", "initialise"},
-    {"transform"},
+    {"transform", "order"},
     {"context", "coupling", "mask", "net", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
     {"layer"},
@@ -45,7 +45,7 @@ FLOOR |= {f"flows.{room}": (1, height) for height, rooms in enumerate(LIBRARY) f
 
 # A group of pages -> the folder that it orders from.
 MENUS = {
-    **{group: f"flows/{group}" for group in ("coupling", "mask", "net", "prior", "mix", "norm", "context")},
+    **{group: f"flows/{group}" for group in ("coupling", "mask", "order", "net", "prior", "mix", "norm", "context")},
     **{group: f"flows/{group}" for group in ("preprocessing", "dequantization")},
     "layer": "flows/layer",
     "multiscale": "flows/compose",

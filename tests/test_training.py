@@ -12,14 +12,17 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from engine import callback, config, prepared
+from test_resume import assert_same_run
 
 from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows import noise
+from laminar.flows.norm.batchnorm import BatchNorm
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
+from laminar.runs.outcome import WORST, score
 from laminar.runs.run import build_module, run
-from laminar.runs.start import WORST, score
+from laminar.runs.start import resume
 from laminar.training import scheduler
 from laminar.training.callbacks.ema import EMA
 from laminar.training.checkpoint import load, read
@@ -260,3 +263,32 @@ def test_a_pipe_gets_a_line_for_each_validation(tmp_path, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert [int(line.split()[1]) for line in lines] == [4, 8, 12, 16, 20]
     assert all("val/bpd" in line and "train/bpd" in line for line in lines)
+
+
+MAF = ("flow=maf", "data=moons", "data.batch_size=500", "data.train_size=3000", "data.test_size=500", "norm.rows=2000")
+MAF += ("trainer.max_steps=10", "trainer.val_check_interval=5", "callbacks=[ema,checkpoints]", "callbacks.ema.decay=0.5")
+
+
+def test_batch_norms_are_evaluated_by_the_training_split(tmp_path):
+    """In ``best.ckpt`` each norm has the moments of what the parts before it make of the rows: one full-batch pass."""
+    plain = prepared(tmp_path / "whole", *MAF)
+    run(plain, tmp_path / "whole")
+    flow, _ = load(tmp_path / "whole")
+    data = FlowDataModule(build(plain["data"]), None, plain["seed"])
+    x = data.some_rows(2000)[0]
+    assert len(x) == 2000 and len(data.some_rows(10**6)[0]) == len(data.splits.train)
+    norms = 0
+    with torch.no_grad():
+        for part in flow.double().transform.parts[:-1]:
+            x = part(x)[0]
+        for part in flow.transform.parts[-1].parts:
+            if isinstance(part, BatchNorm):
+                norms += 1
+                torch.testing.assert_close(part.running_mean, x.mean(0), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(part.running_var, x.var(0, correction=0), rtol=1e-4, atol=1e-5)
+            x = part(x)[0]
+    assert norms == plain["size"]["steps"] == 2
+
+    run(prepared(tmp_path / "parts", *MAF, "trainer.max_steps=5"), tmp_path / "parts")
+    resume(tmp_path / "parts", ["trainer.max_steps=10"])
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")

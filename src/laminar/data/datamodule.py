@@ -70,6 +70,12 @@ class FlowDataModule(LightningDataModule):
         index = order.permutation[: self.source.batch_size]
         return Share().batch(self.splits.train, order.values(index), index, epoch=0)
 
+    def some_rows(self, count: int) -> Batch:
+        """The first ``count`` training rows (all, where there are fewer) in the order of the run's first epoch, as they are."""
+        train = self.splits.train
+        index = Order(self.source, train, self.seed, epoch=0).permutation[:count]
+        return Share().batch(train, train.values[index], index, epoch=0)
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Index and epoch stay on the CPU, where noise keys are made: a copy back would stall the GPU every step."""
         x, context, index, epoch = batch

@@ -20,9 +20,7 @@ from laminar.runs.table import show
 from laminar.training.checkpoint import AtomicIO, load_flow, read
 from laminar.training.ddp import leave_group
 from laminar.training.logger.open import open_loggers, summarise
-from laminar.training.module import FlowModule
-
-INIT = 3  # the noise stage of initialisation, beside the module's train, val and test
+from laminar.training.module import INIT, FlowModule
 
 
 def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), worker: str | None = None) -> dict[str, Any]:

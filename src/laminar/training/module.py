@@ -1,6 +1,6 @@
 """FlowModule: one step for training, validation and test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from laminar.flows import ledger, noise
 from laminar.flows.flow import Flow
+from laminar.flows.norm.batchnorm import BatchNorm, calibrating
 from laminar.flows.numerics import bits_per_dim
 from laminar.flows.space import Context
 from laminar.refused import Refused
@@ -18,6 +19,7 @@ from laminar.training.metric import MeanScore
 from laminar.training.objective.objective import Objective
 
 STAGES = {"train": 0, "val": 1, "test": 2}
+INIT, CALIBRATION = 3, 4  # noise stages, beside these, of a run's start and of batch norms' statistics
 
 
 class FlowModule(pl.LightningModule):
@@ -93,13 +95,30 @@ class FlowModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.means, self.found = {}, []
         if self.trainer.state.fn == "fit" and self.refreshes:
-            self.found = [buffer.clone() for buffer in self.flow.buffers()]
+            self.found = [buffer.clone() for buffer in self.buffers_to_keep()]
             self.flow.refresh()
+        self.calibrate()
+
+    def calibrate(self) -> None:
+        """Gives batch norms that want them the statistics of the training split: the same rows and noise on every rank."""
+        norms = [norm for norm in self.flow.modules() if isinstance(norm, BatchNorm) and norm.rows is not None]
+        if not norms:
+            return
+        batch = self.trainer.datamodule.some_rows(max(norm.rows for norm in norms))
+        x, context, index, _ = self.trainer.datamodule.transfer_batch_to_device(batch, self.device, 0)
+        with noise.source(noise.mix(self.seed, CALIBRATION, 0, index.numpy())), calibrating():
+            self.flow.log_prob(x, context)
 
     def put_back(self) -> None:
-        for buffer, found in zip(self.flow.buffers(), self.found, strict=False):
+        for buffer, found in zip(self.buffers_to_keep(), self.found, strict=False):
             buffer.copy_(found)
         self.found = []
+
+    def buffers_to_keep(self) -> Iterator[Tensor]:
+        """All but batch norms' statistics, which serve evaluation alone: those of the best validation are to be saved."""
+        for module in self.flow.modules():
+            if not isinstance(module, BatchNorm):
+                yield from module.buffers(recurse=False)
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
         self.evaluate(batch, "val", batch_idx)

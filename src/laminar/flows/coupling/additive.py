@@ -10,6 +10,7 @@ class Additive(Law):
     """y = x + t;  x = y - t;  log-slope 0."""
 
     arity = 1
+    linear = True
 
     def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         return x + params[:, 0], torch.zeros_like(x)

@@ -58,6 +58,7 @@ class Affine(Law):
     """y = x * scale(s) + t;  x = (y - t) / scale(s);  log-slope log scale(s). Parameters in the order s, t."""
 
     arity = 2
+    linear = True
 
     def __init__(self, scale: ScaleMap):
         self.scale = scale

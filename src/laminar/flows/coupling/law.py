@@ -15,10 +15,12 @@ class Law:
     Attributes:
         arity: parameters per element that the conditioner gives.
         shared: parameters per element that the layer learns once for all elements.
+        linear: whether y is an affine function of x, so that one value alone stays a Gaussian, however many laws move it.
     """
 
     arity: int
     shared: int = 0
+    linear: bool = False
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Parameters ``(arity + shared,)`` to begin training from: near the identity, exchangeable components apart."""

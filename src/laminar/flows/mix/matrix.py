@@ -3,7 +3,7 @@
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laminar.flows.numerics import full_precision
@@ -12,11 +12,12 @@ from laminar.flows.transform import Transform
 
 
 class Matrix(Transform):
-    """z = W x at every position of an image, or over a vector; log-det = positions * log|det W|."""
+    """z = W x (+ b) at every position of an image, or over a vector; log-det = positions * log|det W|."""
 
-    def __init__(self, space: Space):
+    def __init__(self, space: Space, bias: bool = False):
         super().__init__(space, space.within(None))
         self.positions = prod(space.event[1:])
+        self.bias = nn.Parameter(torch.zeros(space.event[0], *[1] * (len(space.event) - 1))) if bias else None
 
     def weight(self) -> Tensor:
         """W, ``(C, C)``."""
@@ -31,13 +32,14 @@ class Matrix(Transform):
         raise NotImplementedError
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._multiply(x, self.weight), self._log_det(x)
+        z = self._multiply(x, self.weight)
+        return z if self.bias is None else z + self.bias, self._log_det(x)
 
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
-        return self._multiply(z, self.inverse_weight)
+        return self._multiply(z if self.bias is None else z - self.bias, self.inverse_weight)
 
     def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._multiply(z, self.inverse_weight), -self._log_det(z)
+        return self.inverse(z), -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (self.positions * self.log_abs_det()).to(x.dtype).expand(len(x))

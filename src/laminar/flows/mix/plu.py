@@ -12,10 +12,11 @@ class PLU(Matrix):
 
     Args:
         identity: start at a permutation (spline flows' linear layer); False starts at a random rotation (Glow).
+        bias: add a learned vector, z = W x + b (spline flows on tables).
     """
 
-    def __init__(self, space: Space, identity: bool = False):
-        super().__init__(space)
+    def __init__(self, space: Space, identity: bool = False, bias: bool = False):
+        super().__init__(space, bias)
         n = space.event[0]
         start = torch.eye(n, device="cpu")[torch.randperm(n, device="cpu")] if identity else random_rotation(n)
         permutation, lower, upper = torch.linalg.lu(start)

@@ -1,11 +1,31 @@
 """BatchNorm as a flow layer (RealNVP, https://arxiv.org/abs/1605.08803, section 3.7 and appendix E)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from laminar.flows.initialise import SetByData
 from laminar.flows.space import Context, Space
 from laminar.flows.transform import Transform
+
+_calibrating = False
+
+
+@contextmanager
+def calibrating() -> Iterator[None]:
+    """Inside, a pass sets the averages to its own batch's statistics, also in evaluation mode. No gradients.
+
+    Norm after norm: each sees rows that the norms before it have normalised by theirs.
+    """
+    global _calibrating
+    _calibrating = True
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        _calibrating = False
 
 
 class BatchNorm(SetByData, Transform):
@@ -17,13 +37,15 @@ class BatchNorm(SetByData, Transform):
 
     Args:
         affine: learn a scale exp(g) and a shift after it (MAF's batch norm).
+        rows: of the training split whose statistics evaluation uses in place of running averages (MAF), taken before each
+            validation by one pass inside ``calibrating()``; None for the averages.
     """
 
-    def __init__(self, space: Space, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False):
+    def __init__(self, space: Space, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False, rows: int | None = None):
         super().__init__(space, space.within(None))
         shape = (space.event[0], *[1] * (len(space.event) - 1))
         self.positions = space.size // space.event[0]
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum, self.rows = eps, momentum, rows
         self.register_buffer("running_mean", torch.zeros(shape))
         self.register_buffer("running_var", torch.ones(shape))
         self.log_gain = nn.Parameter(torch.zeros(shape)) if affine else None
@@ -31,10 +53,10 @@ class BatchNorm(SetByData, Transform):
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         first = self.unset()
-        if self.training or first:
+        if self.training or first or _calibrating:
             var, mean = self._moments(x)
             with torch.no_grad():
-                momentum = 1.0 if first else self.momentum
+                momentum = 1.0 if first or _calibrating else self.momentum
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(var, momentum)
             if first:
@@ -64,7 +86,8 @@ class BatchNorm(SetByData, Transform):
 
     def _moments(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         over = [0, *range(2, batch.dim())]
-        return tuple(m.view_as(self.running_mean) for m in torch.var_mean(batch, over, correction=0))
+        rows = batch.double() if _calibrating else batch
+        return tuple(m.view_as(self.running_mean).to(batch.dtype) for m in torch.var_mean(rows, over, correction=0))
 
     def _log_scale(self, var: Tensor) -> Tensor:
         log_scale = -0.5 * torch.log(var + self.eps)

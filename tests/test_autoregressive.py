@@ -1,0 +1,202 @@
+"""Autoregressive layers: every value sees exactly the values before it, and the way back costs one pass."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from pages import PLANE, composed, flow, parameters
+from recipes import IMAGE, LAWS, ORDERS, VECTOR, affine, autoregressive, batch, context_of, disturb, made
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from laminar.flows.compose.inverse import Inverse
+from laminar.flows.layer.autoregressive import Autoregressive
+from laminar.flows.net.causal import MaskedLinear
+from laminar.flows.net.made import MADE
+from laminar.flows.net.mlp import MLP
+from laminar.flows.order.order import Order
+from laminar.flows.order.sequential import Sequential
+from laminar.flows.order.spiral import Spiral
+from laminar.flows.space import Space
+from laminar.refused import Refused
+
+NETS = {
+    "plain": partial(made, width=40),
+    "one layer": partial(made, width=40, depth=1),
+    "linear": partial(made, depth=0),
+    "residual": partial(made, width=40, residual=True),
+    "random degrees": partial(made, width=300, degrees="random"),
+}
+
+
+def cooked(space: Space, net=made, order=Sequential, law=affine) -> Autoregressive:
+    torch.manual_seed(0)
+    return disturb(autoregressive(law, net, order)(space)).double()
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("context", [{}, {"label": (3,)}], ids=["alone", "conditional"])
+def test_a_value_sees_exactly_the_values_before_it(net, order, context):
+    space = Space((2, 3, 3), context=context) if order == "spiral" else Space((7,), context=context)
+    layer = cooked(space, NETS[net], ORDERS[order])
+    x, given = batch(space, 8), context_of(space, 8)
+    rank = torch.from_numpy(np.asarray(layer.net.order.rank))
+    # Rows do not meet, so that a derivative of their sum is each row's own: (arity, output, row, input).
+    jacobian = torch.autograd.functional.jacobian(lambda rows: layer.net(rows, given).sum(0), x.flatten(1))
+    seen = jacobian.abs().amax((0, 2)) > 0
+    assert torch.equal(seen, rank[None, :] < rank[:, None])
+    if context:
+        told = torch.autograd.functional.jacobian(lambda c: layer.net(x.flatten(1), {"label": c}).sum(0), given["label"])
+        assert (told.abs().amax((0, 2, 3)) > 0).all()
+
+
+def passed(layer: Autoregressive, z: torch.Tensor, context=None) -> torch.Tensor:
+    """The way back by one whole pass of the net for each value."""
+    x = torch.zeros_like(z)
+    for _ in range(layer.domain.size):
+        x = layer.law.inverse(z, layer.params(x, context))
+    return x
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("context", [{}, {"label": (3,)}], ids=["alone", "conditional"])
+def test_one_pass_equals_a_pass_for_each_value(net, context):
+    space = Space((7,), context=context)
+    layer, z, given = cooked(space, NETS[net], ORDERS["random"]), batch(space, 8), context_of(space, 8)
+    z.requires_grad_()
+    expected = passed(layer, z, given)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.inverse(z, given), expected, rtol=1e-10, atol=1e-10)
+    found = layer.inverse(z, given)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    learned = [p for p in (z, *layer.parameters()) if p.requires_grad]
+    ours, naive = (torch.autograd.grad(x.pow(3).sum(), learned, allow_unused=True) for x in (found, expected))
+    masks = {id(part.weight): part.mask for part in layer.modules() if isinstance(part, MaskedLinear)}
+    for parameter, a, b in zip(learned, ours, naive, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
+            assert not a[~masks[id(parameter)]].any() if id(parameter) in masks else True
+
+
+@pytest.mark.parametrize(("values", "width"), [(63, 256), (200, 256)])
+def test_the_way_back_costs_one_pass_of_multiplications(values, width):
+    layer, z = autoregressive(net=partial(MADE, width=width))(Space((values,))), torch.randn(16, values)
+    counts = []
+    for way in (lambda: layer.inverse(z), lambda: layer(z)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            way()
+        counts.append(counter.get_total_flops())
+    assert 0.4 < counts[0] / counts[1] <= 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_round_trip_of_784_values(dtype):
+    layer = autoregressive(net=partial(MADE, width=1024), order=ORDERS["random"])(Space((784,)))
+    layer, x = disturb(layer).to(dtype), torch.randn(4, 784, dtype=dtype)
+    with torch.no_grad():
+        error = (layer.inverse(layer(x)[0]) - x).abs().max()
+    assert error < (1e-4 if dtype == torch.float32 else 1e-11)
+
+
+def dirt(layer: nn.Module) -> int:
+    return sum(int(part.weight[~part.mask].count_nonzero()) for part in layer.modules() if isinstance(part, MaskedLinear))
+
+
+def test_masked_weights_stay_zero_whatever_happens():
+    layer = cooked(VECTOR).float()
+    for trained in (layer, copy.deepcopy(layer)):
+        average = copy.deepcopy(trained)
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2, weight_decay=0.1)
+        for _ in range(100):
+            optimizer.zero_grad()
+            z, log_det = trained(torch.randn(32, 6))
+            (z.square().sum(1) / 2 - log_det).mean().backward()
+            optimizer.step()
+            with torch.no_grad():
+                for a, b in zip(average.parameters(), trained.parameters(), strict=True):
+                    a.lerp_(b, 0.1)
+        assert dirt(trained) == dirt(average) == 0 and any(p.any() for p in trained.parameters())
+    state = {name: value + 1 if name.endswith("weight") else value for name, value in layer.state_dict().items()}
+    layer.load_state_dict(state)
+    assert dirt(layer) == 0
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_maf_backwards_is_iaf_with_the_same_density(law):
+    maf = cooked(VECTOR, law=LAWS[law])
+    iaf = Inverse(VECTOR, lambda space: maf)
+    x = batch(VECTOR, 8)
+    z, log_det = maf(x)
+    back, other = iaf.inverse_with_log_det(x)
+    torch.testing.assert_close(back, z)
+    torch.testing.assert_close(other, log_det)
+    found, minus = iaf(z)
+    torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(minus, -log_det, rtol=1e-6, atol=1e-6)
+
+
+def test_a_spiral_walks_along_the_rim_and_inwards():
+    walk = Spiral(Space((1, 3, 4))).rank.reshape(3, 4)
+    assert walk.tolist() == [[0, 1, 2, 3], [9, 10, 11, 4], [8, 7, 6, 5]]
+    out = Spiral(Space((2, 2, 2)), outwards=True).rank
+    assert sorted(out.tolist()) == list(range(8)) and abs(out[0] - out[4]) == 1  # a pixel's channels are neighbours
+
+
+def test_an_order_is_a_permutation_that_repeats():
+    for name, order in ORDERS.items():
+        first, again = (order(IMAGE if name == "spiral" else VECTOR).rank.tolist() for _ in range(2))
+        assert first == again and sorted(first) == list(range(len(first)))
+
+
+# The facts' counts: MAF (5) on MNIST and BSDS300 (hidden layers of 1024), RQ-NSF (AR) on the five tables.
+COUNTS = {
+    "flow=maf size.width=1024": {784: 17_311_040, 63: 6_222_060},
+    "flow=nsf_ar": {6: 3_004_722, 8: 3_128_392, 21: 3_934_392, 43: 5_306_862, 63: 6_563_802},
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "values", "count"), [(words, n, count) for words, counts in COUNTS.items() for n, count in counts.items()]
+)
+def test_published_parameter_counts(words, values, count):
+    assert parameters(Space((values,)), *words.split(), "data=moons") == count
+
+
+def test_maf_reverses_its_order_and_normalises_after_every_layer():
+    parts = flow(Space((6,)), "flow=maf", "data=moons").transform.parts[3].parts
+    assert [type(part).__name__ for part in parts] == ["Autoregressive", "BatchNorm", "Permute"] * 5
+    assert composed("flow=maf").mix.order == "reverse"
+
+
+class Upside(Order):
+    def ranks(self, space):
+        return np.arange(space.size + 1)
+
+
+WRONG = {
+    "a net that sees everything": (
+        lambda: cooked(VECTOR, partial(MLP, width=8)),
+        "net=mlp lets every parameter see every value",
+    ),
+    "too few units": (lambda: cooked(VECTOR, partial(MADE, width=4)), r"size\.width=4 has fewer units than the 5 degrees"),
+    "degrees": (lambda: cooked(VECTOR, partial(MADE, degrees="even")), "net.degrees is sequential or random"),
+    "one value": (lambda: cooked(Space((1,))), "is a Gaussian, whatever its depth.*rational_quadratic"),
+    "a spiral in a vector": (lambda: cooked(VECTOR, order=Spiral), "order=spiral walks over an image"),
+    "an order of the wrong length": (lambda: cooked(VECTOR, order=Upside), "an order of 7 ranks.*6 values"),
+    "a coupling with a causal net": (
+        lambda: flow(PLANE, "flow=realnvp_flat", "data=moons", "net=made"),
+        "only layer=autoregressive has",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_work_is_refused_with_a_sentence(case):
+    cook, sentence = WRONG[case]
+    with pytest.raises(Refused, match=sentence) as no:
+        cook()
+    assert "\n" not in str(no.value)
