@@ -100,6 +100,7 @@ class Warm(Objective):
 
     def __init__(self):
         self.steps: list[int] = []
+        self.devices: list[torch.device] = []
         self.beside = torch.zeros(())
 
     def __call__(self, flow, x, context, step):
@@ -110,4 +111,5 @@ class Warm(Objective):
         return [parameter for name, parameter in flow.named_parameters() if name.endswith("bias")]
 
     def to(self, device):
+        self.devices.append(device)
         self.beside = self.beside.to(device)

@@ -102,3 +102,15 @@ def test_a_law_from_another_package_by_one_page_of_config(elsewhere, tmp_path):
     done = elsewhere(*command, "allow=[mine]", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("outputs/train/default/*/metrics.json"))) == 1
+
+
+def test_the_public_face_is_lazy(tmp_path):
+    code = (
+        "import sys, laminar\n"
+        "assert 'torch' not in sys.modules and 'Flow' in dir(laminar)\n"
+        "from laminar import *\n"
+        "assert Flow.__module__ == 'laminar.flows.flow' and laminar.Space is Space\n"
+        "try:\n    laminar.Flaw\nexcept AttributeError as no:\n    assert 'Flaw' in str(no)\n"
+        "else:\n    raise SystemExit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -1,17 +1,17 @@
 """Flow: a transform that ends in a prior. The likelihood of the data set's own values."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from math import log
 
 import torch
 from torch import Tensor, nn
 
 from laminar.flows import noise
-from laminar.flows.compose.chain import Chain
+from laminar.flows.compose.chain import Chain, links_of
 from laminar.flows.context.none import Unconditional
 from laminar.flows.dequantization.dequantization import Dequantization
-from laminar.flows.norm.batchnorm import BatchNorm
+from laminar.flows.norm.batchnorm import frozen_batch_statistics
 from laminar.flows.prior.prior import Prior
 from laminar.flows.space import Context, Space
 from laminar.flows.transform import Recipe, Transform
@@ -158,14 +158,15 @@ class Flow(nn.Module):
         Raises:
             Refused: if the chain of the flow's parts, and the chains in it, hold none of the kind or several.
         """
-        found = list(_located(self.transform, kind))
+        links = list(links_of(self.transform))
+        found = [place for place, part in enumerate(links) if isinstance(part, kind)]
         if len(found) != 1:
             raise Refused(
                 f"exactly one {kind.__name__} is needed between data and noise, and this flow has {len(found)} "
-                f"(among {', '.join(type(part).__name__ for part in _links(self.transform))}): choose a flow with one"
+                f"(among {', '.join(type(part).__name__ for part in links)}): choose a flow with one"
             )
-        before, part, after = found[0]
-        return Chain.of(self.transform.domain, before), part, Chain.of(part.codomain, after)
+        place, part = found[0], links[found[0]]
+        return Chain.of(self.transform.domain, links[:place]), part, Chain.of(part.codomain, links[place + 1 :])
 
     def density(self) -> "Flow":
         """The flow behind this one's dequantizer: a density of the reals that it leads to. A view, of the same weights.
@@ -189,7 +190,7 @@ class Flow(nn.Module):
 
     @property
     def _dequantizer(self) -> Dequantization | None:
-        return next((part for part in _links(self.transform) if isinstance(part, Dequantization)), None)
+        return next((part for part in links_of(self.transform) if isinstance(part, Dequantization)), None)
 
     def _seen(self, context: Context) -> Context:
         return self.context(context)
@@ -206,35 +207,6 @@ class Flow(nn.Module):
                     f"{names[id(parameter)]} and {name} are one parameter: a part was built before its Space was known; "
                     "give its page _partial_: true"
                 )
-
-
-def _links(transform: Transform) -> Iterator[Transform]:
-    """The parts of a chain, and of the chains among them, in order."""
-    if isinstance(transform, Chain):
-        for part in transform.parts:
-            yield from _links(part)
-    else:
-        yield transform
-
-
-def _located(transform: Transform, kind: type[Transform]) -> Iterator[tuple[list, Transform, list]]:
-    links = list(_links(transform))
-    for place, part in enumerate(links):
-        if isinstance(part, kind):
-            yield links[:place], part, links[place + 1 :]
-
-
-@contextmanager
-def frozen_batch_statistics(flow: nn.Module) -> Iterator[None]:
-    """Batch norms use their running averages inside: copies of one example are no batch."""
-    norms = [m for m in flow.modules() if isinstance(m, BatchNorm | nn.modules.batchnorm._BatchNorm) and m.training]
-    for norm in norms:
-        norm.eval()
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.train()
 
 
 def _repeat(rows: Tensor, copies: int) -> Tensor:

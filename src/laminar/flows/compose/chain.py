@@ -1,6 +1,6 @@
 """Chain: transforms one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,3 +46,12 @@ class Chain(Transform):
             z, log_det = part.inverse_with_log_det(z, context)
             total = total + log_det
         return z, total
+
+
+def links_of(transform: Transform) -> Iterator[Transform]:
+    """The parts of a chain, and of the chains among them, in order; any other transform is a link itself."""
+    if isinstance(transform, Chain):
+        for part in transform.parts:
+            yield from links_of(part)
+    else:
+        yield transform

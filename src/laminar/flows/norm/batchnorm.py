@@ -28,6 +28,19 @@ def calibrating() -> Iterator[None]:
         _calibrating = False
 
 
+@contextmanager
+def frozen_batch_statistics(flow: nn.Module) -> Iterator[None]:
+    """Batch norms, torch's own too, use their running averages inside: copies of one example are no batch."""
+    norms = [m for m in flow.modules() if isinstance(m, BatchNorm | nn.modules.batchnorm._BatchNorm) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
 class BatchNorm(SetByData, Transform):
     """z = (x - mean) / sqrt(var + eps), per channel; log-det = -positions / 2 * sum log(var + eps).
 
