@@ -131,6 +131,7 @@ def photographs() -> torch.Tensor:
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["glow_cifar10", "flowpp_cifar10"])
 def test_full_architectures_give_the_image_back(experiment):
     """At the data-dependent start, and after steps of training."""
