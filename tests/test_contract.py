@@ -439,6 +439,14 @@ def test_a_part_that_never_saw_data_refuses_to_evaluate():
         flow.sample(2)
 
 
+def test_weights_from_before_the_flag_count_as_set():
+    old = settled(BatchNorm(VECTOR)).state_dict()
+    del old["initialized"]
+    norm = BatchNorm(VECTOR).eval()
+    norm.load_state_dict(old)
+    assert norm(torch.ones(2, 4))[0].shape == (2, 4) and "initialized" not in old
+
+
 def test_a_group_of_processes_refuses_to_start_by_rows_of_its_own(tmp_path):
     flow = Flow(VECTOR, partial(Chain, parts=[ActNorm]), Gaussian)
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
