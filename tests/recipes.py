@@ -11,6 +11,10 @@ from laminar.flows.compose.level import Level
 from laminar.flows.compose.multiscale import Multiscale
 from laminar.flows.coupling.additive import Additive
 from laminar.flows.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
+from laminar.flows.coupling.deep_sigmoid import DeepSigmoid
+from laminar.flows.coupling.dense_deep_sigmoid import DenseDeepSigmoid
+from laminar.flows.coupling.integral import Integral
+from laminar.flows.coupling.mixture_gaussian import MixtureGaussian
 from laminar.flows.coupling.mixture_logistic import MixtureLogistic
 from laminar.flows.coupling.piecewise_linear import PiecewiseLinear
 from laminar.flows.coupling.piecewise_quadratic import PiecewiseQuadratic
@@ -32,12 +36,18 @@ from laminar.flows.mix.conv1x1 import Conv1x1
 from laminar.flows.mix.householder import Householder
 from laminar.flows.mix.permute import Permute
 from laminar.flows.mix.plu import PLU
+from laminar.flows.mix.triangular import Triangular
 from laminar.flows.net.causal import MaskedLinear
 from laminar.flows.net.convnet import ConvNet
 from laminar.flows.net.made import MADE
 from laminar.flows.net.mlp import MLP
+from laminar.flows.net.pixelcnn import PixelCNN
+from laminar.flows.net.recurrent import Recurrent
+from laminar.flows.net.reslinear import ResLinear
+from laminar.flows.net.transformer import Transformer
 from laminar.flows.norm.actnorm import ActNorm
 from laminar.flows.norm.batchnorm import BatchNorm
+from laminar.flows.order.dag import Dag
 from laminar.flows.order.random import Random
 from laminar.flows.order.reversed import Reversed
 from laminar.flows.order.sequential import Sequential
@@ -69,6 +79,12 @@ LAWS = {
     "affine_tanh": partial(Affine, Tanh()),
     "affine_sigmoid": partial(Affine, Sigmoid()),
     "mixture_logistic": partial(MixtureLogistic, components=3),
+    "mixture_logistic_unit": partial(MixtureLogistic, components=3, onto="unit"),
+    "mixture_gaussian": partial(MixtureGaussian, components=3),
+    "mixture_gaussian_unit": partial(MixtureGaussian, components=3, onto="unit"),
+    "deep_sigmoid": partial(DeepSigmoid, components=3),
+    "dense_deep_sigmoid": partial(DenseDeepSigmoid, width=3),
+    "integral": partial(Integral, embedding=3, width=4, depth=2),
     "piecewise_linear": partial(PiecewiseLinear, bins=5),
     "piecewise_quadratic": partial(PiecewiseQuadratic, bins=5),
     "rational_quadratic": partial(RationalQuadratic, bins=5),
@@ -100,6 +116,9 @@ def step(law=affine, net=conv, **options):
 
 ORDERS = {"sequential": Sequential, "reversed": Reversed, "random": Random, "spiral": Spiral}
 made = partial(MADE, width=16, depth=2, activation=nn.Tanh)
+recurrent = partial(Recurrent, width=8)
+pixelcnn = partial(PixelCNN, width=8, depth=2)
+transformer = partial(Transformer, width=16, depth=2, head_width=8)
 
 
 def autoregressive(law=affine, net=made, order=Sequential):
@@ -138,6 +157,8 @@ TRANSFORMS = {
     "linear_dense": (Conv1x1, VECTOR),
     "plu_image": (PLU, Space((4, 2, 2))),
     "plu_vector": (partial(PLU, identity=True), VECTOR),
+    "triangular_image": (Triangular, IMAGE),
+    "triangular_vector": (Triangular, VECTOR),
     "householder_image": (Householder, Space((4, 2, 2))),
     "householder_vector": (Householder, VECTOR),
     "actnorm_channel": (ActNorm, IMAGE),
@@ -149,12 +170,18 @@ TRANSFORMS = {
     "elementwise": (partial(Elementwise, law=affine), IMAGE),
     "elementwise_channel": (partial(Elementwise, law=affine, per="channel"), IMAGE),
     "elementwise_conditional": (partial(Elementwise, law=affine, per="channel", conditional=True), LABELLED),
+    "elementwise_net": (partial(Elementwise, law=affine, net=ResLinear), Space((5,), context={"label": (3,)})),
+    "elementwise_net_alone": (partial(Elementwise, law=affine, net=ResLinear, per="channel"), IMAGE),
     "step_whole": (step(before=[ActNorm, Conv1x1], after=[Permute], mask=partial(Channel)), Space((4, 2, 2))),
     "step_halves": (
         step(where="halves", before=[partial(ActNorm, per="element"), Conv1x1], mask=partial(Columns)),
         IMAGE,
     ),
     "step_moved": (step(where="moved", after=[BatchNorm], mask=partial(Checkerboard, full=True)), GREY),
+    "step_given": (
+        step(net=mlp, where=["whole", "given"], before=[PLU], after=[partial(Elementwise, law=affine)], mask=partial(Parity)),
+        VECTOR,
+    ),
     "step_conditional": (step(mask=partial(Channel)), LABELLED),
     "chain": (partial(Chain, parts=[Squeeze, ActNorm, Conv1x1, Flatten, partial(step(net=mlp), mask=Parity)]), IMAGE),
     "chain_empty": (partial(Chain, parts=[]), VECTOR),
@@ -187,6 +214,28 @@ TRANSFORMS |= {
         Space((5,), context={"label": (3,)}),
     ),
     "autoregressive_spiral": (autoregressive(net=partial(made, width=40), order=Spiral), IMAGE),
+    "autoregressive_graph": (autoregressive(order=partial(Dag, parents=[[3], [0], [], [2], [1, 2], []])), VECTOR),
+    "autoregressive_weight_norm": (autoregressive(net=partial(made, weight_norm=True, planes=2)), VECTOR),
+    "autoregressive_weight_norm_conditional": (
+        autoregressive(net=partial(made, weight_norm=True, residual=True)),
+        Space((5,), context={"label": (3,)}),
+    ),
+    "autoregressive_recurrent": (autoregressive(net=recurrent, order=Random), VECTOR),
+    "autoregressive_recurrent_image": (autoregressive(net=recurrent, order=Spiral), Space((2, 2, 3), context={"label": (3,)})),
+    "autoregressive_pixelcnn": (autoregressive(net=pixelcnn), IMAGE),
+    "autoregressive_pixelcnn_conditional": (
+        autoregressive(net=pixelcnn, order=Reversed),
+        Space((2, 3, 4), context={"label": (3,), "low": (1, 3, 4)}),
+    ),
+    "autoregressive_transformer": (autoregressive(net=transformer, order=Spiral), Space((2, 2, 3), context={"label": (3,)})),
+    "autoregressive_transformer_vector": (autoregressive(net=transformer, order=Random), VECTOR),
+    "autoregressive_jacobi": (partial(autoregressive(net=transformer), inverse="jacobi"), IMAGE),
+    "autoregressive_jacobi_made": (
+        partial(autoregressive(order=Random), inverse="jacobi"),
+        Space((5,), context={"label": (3,)}),
+    ),
+    "affine_centred": (autoregressive(partial(Affine, Exp(), centred=True)), VECTOR),
+    "permute_positions": (partial(Permute, of="positions"), IMAGE),
     "autoregressive_inverse": (partial(Inverse, transform=autoregressive(order=Reversed)), VECTOR),
     "plu_bias": (partial(PLU, identity=True, bias=True), IMAGE),
 }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pages import PLANE, composed, flow, parameters
-from recipes import IMAGE, LAWS, ORDERS, VECTOR, affine, autoregressive, batch, context_of, disturb, made
+from recipes import IMAGE, LAWS, ORDERS, VECTOR, affine, autoregressive, batch, context_of, disturb, made, transformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +16,9 @@ from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.net.causal import MaskedLinear
 from laminar.flows.net.made import MADE
 from laminar.flows.net.mlp import MLP
+from laminar.flows.net.pixelcnn import PixelCNN
+from laminar.flows.net.recurrent import Recurrent
+from laminar.flows.net.transformer import Transformer
 from laminar.flows.order.order import Order
 from laminar.flows.order.sequential import Sequential
 from laminar.flows.order.spiral import Spiral
@@ -28,7 +31,22 @@ NETS = {
     "linear": partial(made, depth=0),
     "residual": partial(made, width=40, residual=True),
     "random degrees": partial(made, width=300, degrees="random"),
+    "planes": partial(made, width=40, planes=2),
+    "weight norm": partial(made, width=40, weight_norm=True),
+    "residual weight norm": partial(made, width=40, weight_norm=True, residual=True),
+    "planes of weight norm": partial(made, width=40, weight_norm=True, planes=2),
+    "recurrent": partial(Recurrent, width=10, depth=2),
+    "transformer": transformer,
 }
+# Net, order, event and context.
+LABEL, MAP = {"label": (3,)}, {"label": (1, 3, 3)}
+WALKS = [
+    *((net, order, (7,), context) for net in NETS for order in ("sequential", "reversed", "random") for context in ({}, LABEL)),
+    *((net, "spiral", (2, 3, 3), context) for net in NETS for context in ({}, LABEL)),
+    *((net, "random", (2, 3, 3), context) for net in ("recurrent", "transformer") for context in ({}, LABEL, MAP)),
+    *(("pixelcnn", order, (2, 3, 3), context) for order in ("sequential", "reversed") for context in ({}, LABEL, MAP)),
+]
+NETS["pixelcnn"] = partial(PixelCNN, width=6, depth=1)
 
 
 def cooked(space: Space, net=made, order=Sequential, law=affine) -> Autoregressive:
@@ -36,36 +54,36 @@ def cooked(space: Space, net=made, order=Sequential, law=affine) -> Autoregressi
     return disturb(autoregressive(law, net, order)(space)).double()
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("context", [{}, {"label": (3,)}], ids=["alone", "conditional"])
-def test_a_value_sees_exactly_the_values_before_it(net, order, context):
-    space = Space((2, 3, 3), context=context) if order == "spiral" else Space((7,), context=context)
+@pytest.mark.parametrize(("net", "order", "event", "context"), WALKS)
+def test_a_value_sees_exactly_the_values_before_it(net, order, event, context):
+    space = Space(event, context=context)
     layer = cooked(space, NETS[net], ORDERS[order])
     x, given = batch(space, 8), context_of(space, 8)
-    rank = torch.from_numpy(np.asarray(layer.net.order.rank))
+    rank = torch.from_numpy(layer.net.order.rank).repeat(space.size // layer.net.steps().size)
     # Rows do not meet, so that a derivative of their sum is each row's own: (arity, output, row, input).
-    jacobian = torch.autograd.functional.jacobian(lambda rows: layer.net(rows, given).sum(0), x.flatten(1))
-    seen = jacobian.abs().amax((0, 2)) > 0
+    jacobian = torch.autograd.functional.jacobian(lambda rows: layer.net(rows, given).sum(0).flatten(1), x)
+    seen = jacobian.flatten(3).abs().amax((0, 2)) > 0
     assert torch.equal(seen, rank[None, :] < rank[:, None])
     if context:
-        told = torch.autograd.functional.jacobian(lambda c: layer.net(x.flatten(1), {"label": c}).sum(0), given["label"])
-        assert (told.abs().amax((0, 2, 3)) > 0).all()
+        told = torch.autograd.functional.jacobian(lambda c: layer.net(x, {"label": c}).sum(0).flatten(1), given["label"])
+        assert (told.flatten(2).abs().amax((0, 2)) > 0).all()
 
 
 def passed(layer: Autoregressive, z: torch.Tensor, context=None) -> torch.Tensor:
     """The way back by one whole pass of the net for each value."""
     x = torch.zeros_like(z)
     for _ in range(layer.domain.size):
-        x = layer.law.inverse(z, layer.params(x, context))
+        x = layer.law.inverse(z, *layer.params(x, context))
     return x
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("context", [{}, {"label": (3,)}], ids=["alone", "conditional"])
-def test_one_pass_equals_a_pass_for_each_value(net, context):
-    space = Space((7,), context=context)
-    layer, z, given = cooked(space, NETS[net], ORDERS["random"]), batch(space, 8), context_of(space, 8)
+ONE_OF_EACH = [walk for walk in WALKS if walk[1] == ("reversed" if walk[0] == "pixelcnn" else "random")]
+
+
+@pytest.mark.parametrize(("net", "order", "event", "context"), ONE_OF_EACH)
+def test_one_pass_equals_a_pass_for_each_value(net, order, event, context):
+    space = Space(event, context=context)
+    layer, z, given = cooked(space, NETS[net], ORDERS[order]), batch(space, 8), context_of(space, 8)
     z.requires_grad_()
     expected = passed(layer, z, given)
     with torch.no_grad():
@@ -82,9 +100,19 @@ def test_one_pass_equals_a_pass_for_each_value(net, context):
             assert not a[~masks[id(parameter)]].any() if id(parameter) in masks else True
 
 
-@pytest.mark.parametrize(("values", "width"), [(63, 256), (200, 256)])
-def test_the_way_back_costs_one_pass_of_multiplications(values, width):
-    layer, z = autoregressive(net=partial(MADE, width=width))(Space((values,))), torch.randn(16, values)
+@pytest.mark.parametrize(
+    ("net", "event"),
+    [
+        (partial(MADE, width=256), (63,)),
+        (partial(MADE, width=256), (200,)),
+        (partial(MADE, width=256, weight_norm=True, planes=6), (63,)),
+        (partial(PixelCNN, width=16, depth=2), (3, 12, 16)),
+        (partial(Recurrent, width=32, depth=2), (3, 8, 8)),
+        (partial(Transformer, width=128, depth=2), (3, 8, 8)),
+    ],
+)
+def test_the_way_back_costs_one_pass_of_multiplications(net, event):
+    layer, z = autoregressive(net=net)(Space(event)), torch.randn(16, *event)
     counts = []
     for way in (lambda: layer.inverse(z), lambda: layer(z)):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -106,8 +134,9 @@ def dirt(layer: nn.Module) -> int:
     return sum(int(part.weight[~part.mask].count_nonzero()) for part in layer.modules() if isinstance(part, MaskedLinear))
 
 
-def test_masked_weights_stay_zero_whatever_happens():
-    layer = cooked(VECTOR).float()
+@pytest.mark.parametrize("net", ["plain", "planes of weight norm", "residual weight norm"])
+def test_masked_weights_stay_zero_whatever_happens(net):
+    layer = cooked(VECTOR, NETS[net]).float()
     for trained in (layer, copy.deepcopy(layer)):
         average = copy.deepcopy(trained)
         optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2, weight_decay=0.1)
@@ -152,9 +181,13 @@ def test_an_order_is_a_permutation_that_repeats():
         assert first == again and sorted(first) == list(range(len(first)))
 
 
-# The facts' counts: MAF (5) on MNIST and BSDS300 (hidden layers of 1024), RQ-NSF (AR) on the five tables.
+# The facts' counts: MAF (5) on MNIST and BSDS300 (hidden layers of 1024), NAF (DDSF) and RQ-NSF (AR) on the five tables.
 COUNTS = {
     "flow=maf size.width=1024": {784: 17_311_040, 63: 6_222_060},
+    "flow=naf": {6: 414_213, 8: 401_741},
+    "flow=naf size.width=512": {21: 9_272_743},
+    "flow=naf size.width=512 size.depth=1": {43: 7_487_321},
+    "flow=naf size.width=1024": {63: 36_759_591},
     "flow=nsf_ar": {6: 3_004_722, 8: 3_128_392, 21: 3_934_392, 43: 5_306_862, 63: 6_563_802},
 }
 
@@ -185,6 +218,12 @@ WRONG = {
     "too few units": (lambda: cooked(VECTOR, partial(MADE, width=4)), r"size\.width=4 has fewer units than the 5 degrees"),
     "degrees": (lambda: cooked(VECTOR, partial(MADE, degrees="even")), "net.degrees is sequential or random"),
     "one value": (lambda: cooked(Space((1,))), "is a Gaussian, whatever its depth.*rational_quadratic"),
+    "a spiral of convolutions": (
+        lambda: cooked(IMAGE, NETS["pixelcnn"], Spiral),
+        "net=pixelcnn goes row by row, and order=spiral does not",
+    ),
+    "convolutions of a vector": (lambda: cooked(VECTOR, NETS["pixelcnn"]), "net=pixelcnn reads images.*net=made"),
+    "an even kernel": (lambda: cooked(IMAGE, partial(PixelCNN, kernel=4)), "net.kernel=4 has no middle"),
     "a spiral in a vector": (lambda: cooked(VECTOR, order=Spiral), "order=spiral walks over an image"),
     "an order of the wrong length": (lambda: cooked(VECTOR, order=Upside), "an order of 7 ranks.*6 values"),
     "a coupling with a causal net": (

@@ -30,12 +30,22 @@ FLOWS = {
     "flowpp": [DIGITS, CIFAR],
     "nis": [DIGITS],
     "rqnsf": [DIGITS, PLANE],
+    "nsf_coupling": [DIGITS, PLANE],
     "rqnsf_image": [DIGITS, CIFAR],
     "jet": [DIGITS, IMAGENET64],
     "gaussianization": [DIGITS, PLANE],
+    "gaussian": [DIGITS, PLANE],
+    "cdf": [DIGITS, PLANE],
     "made": [DIGITS, PLANE],
     "maf": [DIGITS, PLANE],
+    "maf_mog": [DIGITS, PLANE],
+    "naf": [DIGITS, PLANE],
+    "umnn": [DIGITS, PLANE],
+    "pixel_maf": [DIGITS, CIFAR],
     "iaf": [DIGITS, PLANE],
+    "tarflow": [DIGITS, CIFAR, IMAGENET64],
+    "tarflow_deep_shallow": [DIGITS, CIFAR],
+    "t_naf": [DIGITS, PLANE],
     "nsf_ar": [DIGITS, PLANE],
 }
 SMALL = {"realnvp": ["size.levels=2"], "glow": ["size.levels=2"]}
@@ -73,15 +83,26 @@ HOMES = {
     "net=one_blob": (DIGITS, "flow=nis"),
     "prior=uniform": (DIGITS, "flow=nis"),
     "prior=beta": (DIGITS, "flow=nis"),
+    **{f"coupling=mixture_{name}": (PLANE, "flow=cdf", "data=moons") for name in ("logistic_unit", "gaussian_unit")},
     "dequantization=none": (PLANE, "flow=realnvp_flat", "data=moons"),
+    "dequantization=gaussian": (CIFAR, "preprocessing=symmetric"),
     "context=label": (LABELLED,),
+    "context=label_dropout": (LABELLED,),
     "layer=elementwise": (DIGITS, "flow=gaussianization"),
     "layer=autoregressive": (DIGITS, "flow=iaf"),
     "net=made": (DIGITS, "flow=nsf_ar"),
     "net=made_residual": (DIGITS, "flow=maf"),
+    "net=made_weight_norm": (DIGITS, "flow=maf"),
+    "net=recurrent": (DIGITS, "flow=maf"),
+    "net=transformer": (CIFAR, "flow=tarflow"),
+    "net=transformer_shallow": (CIFAR, "flow=tarflow_deep_shallow"),
+    "net=transformer_values": (DIGITS, "flow=t_naf"),
+    "net=pixelcnn": (CIFAR, "flow=pixel_maf"),
+    "net=reslinear": (DIGITS, *ON_VECTORS),
     "order=sequential": (DIGITS, "flow=maf"),
     "order=reversed": (DIGITS, "flow=maf"),
     "order=random": (DIGITS, "flow=maf"),
+    "order=dag": (PLANE, "flow=maf", "data=moons", "data.parents=[[],[0]]"),
     "order=spiral": (DIGITS, "flow=maf", "parts=[${dequantization},${preprocessing},${layer}]"),
 }
 KNOBS = ("layer", "coupling", "mask", "order", "multiscale", "net", "prior", "mix", "norm")
@@ -142,6 +163,7 @@ def test_engine_pages_compose_within_the_allow_list(choice):
 # Experiments
 
 SPACES = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR, "moons": PLANE, "32": CIFAR, "64": IMAGENET64, "256": CELEBA_HQ}
+SPACES |= {"picture": PLANE, "mixture_1d": Space((1,)), "integers_1d": Space((1,), levels=8)}
 NEEDED = {"npz": ["data.path=train.npz"], "image_folder": ["data.path=photos"]}
 
 
@@ -262,7 +284,7 @@ WRONG = {
     "levels that leave one channel": (DIGITS, "flow=realnvp mask=good", "would move nothing.*single channel.*level 1 of 2"),
     "five halvings of 28 pixels": (MNIST, "flow=glow size.levels=5", "squeeze by 2 does not divide.*fewer size.levels"),
     "a checkerboard 7 wide": (MNIST, "flow=realnvp size.levels=3", "needs an even width.*fewer size.levels"),
-    "variational on a table": (PLANE, "flow=realnvp_flat dequantization=variational", "dequantization=variational adds noise"),
+    "variational on a table": (PLANE, "flow=realnvp_flat dequantization=variational", "=variational is for integers"),
     "uniform on a table": (PLANE, "flow=realnvp_flat dequantization=uniform", "choose dequantization=none"),
     "none on integers": (DIGITS, "flow=realnvp dequantization=none", "no upper bound.*dequantization=uniform"),
     "logit on a table": (

@@ -81,6 +81,7 @@ def test_a_run_reports_health_and_throughput(digits, moons):
     for folder, error in ((digits, 0.0), (moons, 1e-4)):
         numbers = numbers_of(folder)
         assert numbers["health/inverse_error"] <= error and numbers["examples_per_second"] > 0
+        assert numbers["samples_per_second"] > 0
     assert 0 <= numbers_of(digits)["health/leak"] <= 1 and "health/leak" not in numbers_of(moons)
 
 

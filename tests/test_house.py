@@ -32,13 +32,13 @@ SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
-    {"space", "numerics", "noise", "ledger", "initialise"},
+    {"space", "numerics", "noise", "guidance", "ledger", "initialise"},
     {"transform", "order"},
     {"context", "coupling", "mask", "net", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
     {"layer"},
     {"flow"},
-    {"draw"},
+    {"draw", "bridge"},
 ]
 FLOOR = {room: (height, 0) for height, rooms in enumerate(WINGS) for room in rooms}
 FLOOR |= {f"flows.{room}": (1, height) for height, rooms in enumerate(LIBRARY) for room in rooms}

@@ -54,6 +54,16 @@ def test_glows_parameters_one_by_one():
     assert parameters(CIFAR, "experiment=glow_cifar10", "net=convnet_plain") == expected
 
 
+def test_spline_couplings_parameters_one_by_one():
+    """10 steps on POWER: L U and a bias; a residual net that sees 3 values and moves 3; splines for the 3 that it sees."""
+    linear = 6 * 6 + 6
+    net = (3 * 256 + 256) + 2 * 2 * (256 * 256 + 256) + (256 + 1) * 3 * 23
+    assert parameters(Space((6,)), "flow=nsf_coupling", "data=moons") == 10 * (linear + net + 3 * 23) + linear
+    built = flow(Space((6,)), "flow=nsf_coupling", "data=moons")
+    step = next(part for part in built.modules() if isinstance(part, Step))
+    assert list(step.before) == ["whole"] and list(step.after) == ["given"]
+
+
 def test_nices_parameters_one_by_one():
     net = sum(a * b + b for a, b in pairwise([392, *[1000] * 5, 392]))
     assert parameters(MNIST, "experiment=nice_mnist") == 4 * net + 784

@@ -30,7 +30,7 @@ from laminar.flows.reshape.flatten import Flatten
 from laminar.flows.reshape.squeeze import Squeeze
 from laminar.flows.space import Space, rows_of
 from laminar.flows.transform import Transform
-from laminar.pictures import bits, curves, densities, images, latents, masks
+from laminar.pictures import bits, curves, densities, images, latents, layers, masks
 from laminar.pictures.sheet import grid, pixels, sheet
 from laminar.training.logger.csv import CSV, read
 
@@ -244,3 +244,23 @@ def test_every_sheet_of_a_conditional_flow_is_drawn():
         masks.gallery(flow),
     ):
         assert picture.width > 60 and len(np.unique(np.asarray(picture))) > 3
+
+
+def test_a_strip_follows_the_data_through_the_layers_of_a_plane():
+    flow, x = flat_flow(), torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.1)
+        found, (first, second) = layers.stations(flow, x), flow.transform.parts[0].bodies[0].parts
+        once = first(x)[0]
+        assert [name for name, _ in found] == ["data", "step", "step"]
+        for (_, points), expected in zip(found, (x, once, second(once)[0]), strict=True):
+            torch.testing.assert_close(points, expected)
+        torch.testing.assert_close(found[-1][1], flow.encode(x))
+
+
+def test_pictures_of_a_plane_are_drawn(tmp_path):
+    flow, x = flat_flow(), torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    layers.layers(flow, x, tmp_path / "layers.png")
+    densities.densities(flow, x, tmp_path / "density.png", n=50)
+    assert min((tmp_path / name).stat().st_size for name in ("layers.png", "density.png")) > 20_000

@@ -1,5 +1,6 @@
 """FlowDataModule: a source of data, offered to Lightning and to the flow."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -66,9 +67,13 @@ class FlowDataModule(LightningDataModule):
 
     def first_batch(self) -> Batch:
         """The first optimizer step's examples, the same on every rank: data-dependent parts initialise from them."""
+        return next(self.first_epoch())
+
+    def first_epoch(self) -> Iterator[Batch]:
+        """Every training row once, as the first epoch serves them, the same on every rank: for parts that start from all."""
         order = Order(self.source, self.splits.train, self.seed, epoch=0)
-        index = order.permutation[: self.source.batch_size]
-        return Share().batch(self.splits.train, order.values(index), index, epoch=0)
+        for index in order.permutation.split(self.source.batch_size):
+            yield Share().batch(self.splits.train, order.values(index), index, epoch=0)
 
     def some_rows(self, count: int) -> Batch:
         """The first ``count`` training rows (all, where there are fewer) in the order of the run's first epoch, as they are."""

@@ -1,6 +1,6 @@
 """Source: a data set, cut into training, validation and test rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import log2
@@ -71,6 +71,7 @@ class Source:
         flip: mirrors training images left to right at random.
         shift: moves training images at random, by up to this share of their sides; edges are repeated.
         pad: rings of zeros around an image. They count as dimensions: bits/dim are those of the padded image.
+        parents: which values each value depends on, where that is known: ``order=dag`` reads it from the config.
     """
 
     levels: int | None = 256
@@ -88,6 +89,7 @@ class Source:
         flip: bool = False,
         shift: float = 0.0,
         pad: int = 0,
+        parents: Sequence[Sequence[int]] | Mapping[str, Sequence[str]] | None = None,
     ):
         for option, number in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if number is not None and number < 1:
@@ -99,7 +101,7 @@ class Source:
         if self.levels is None and (flip or shift or pad):
             raise Refused("data.flip, data.shift and data.pad are for images, and this set holds vectors: leave them out")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.validation, self.flip, self.shift, self.pad = validation, flip, shift, pad
+        self.validation, self.flip, self.shift, self.pad, self.parents = validation, flip, shift, pad, parents
         self.dropped_bits = 0 if num_bits is None else self._dropped_bits(num_bits)
         self.levels = self.levels and self.levels >> self.dropped_bits
 

@@ -1,4 +1,4 @@
-"""2-D densities: the shapes on which flows are drawn.
+"""Toys: data drawn from a density that is known, and in 2-D the shapes on which flows are drawn.
 
 Definitions are those of FFJORD (Grathwohl et al. 2019) and, for moons and circles, of scikit-learn. ``log_prob`` is the
 log density of what ``draw`` draws, in nats: the test rows' mean of it is what the best flow can reach.
@@ -16,9 +16,10 @@ from laminar.refused import Refused
 
 
 class Toy(Source):
-    """Points of the plane, float32 ``(N, 2)``.
+    """Points of the plane, float32 ``(N, 2)``, or what else ``draw`` draws.
 
-    The rows do not depend on the run's seed, so that runs with different seeds are scored on the same test rows.
+    The rows do not depend on the run's seed, so that runs with different seeds are scored on the same test rows, which are
+    drawn with another seed than the training rows.
 
     Args:
         train_size: rows drawn for training and validation together.
@@ -26,6 +27,7 @@ class Toy(Source):
     """
 
     levels = None
+    dtype: type = np.float32
 
     def __init__(self, *, train_size: int = 50_000, test_size: int = 10_000, **serving):
         super().__init__(**serving)
@@ -34,12 +36,12 @@ class Toy(Source):
         self.train_size, self.test_size = train_size, test_size
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """``(n, 2)`` points."""
+        """n events, ``(n, *event)``."""
         raise NotImplementedError
 
     def read(self) -> Splits:
         train, test = (
-            Split.whole(torch.from_numpy(self.draw(n, np.random.default_rng(stream)).astype(np.float32)))
+            Split.whole(torch.from_numpy(self.draw(n, np.random.default_rng(stream)).astype(self.dtype)))
             for stream, n in enumerate((self.train_size, self.test_size))
         )
         return Splits(train, None, test)

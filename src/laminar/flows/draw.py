@@ -1,5 +1,7 @@
 """Draws that repeat: sample i is a function of (seed, i), whatever is drawn with it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,15 +19,24 @@ def at_once(flow: Flow) -> int:
 
 
 def draw(
-    flow: Flow, n: int, context: Context = None, temperature: float = 1.0, seed: int = 0, chunk: int | None = None
+    flow: Flow,
+    n: int,
+    context: Context = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    chunk: int | None = None,
+    **how: Any,
 ) -> Tensor:
-    """n samples on the CPU, ``(n, *event)``, ``chunk`` at a time; ``context`` holds n rows for a conditional flow."""
+    """n samples on the CPU, ``(n, *event)``, ``chunk`` at a time; ``context`` holds n rows for a conditional flow.
+
+    ``how`` are the other words of ``Flow.sample``.
+    """
     parts, chunk = [], chunk or at_once(flow)
     for first in range(0, n, chunk):
         rows = slice(first, min(first + chunk, n))
         count = rows.stop - rows.start
         with noise.keyed(count, seed, first):
-            parts.append(flow.sample(count, rows_of(context, rows, flow.device), temperature).cpu())
+            parts.append(flow.sample(count, rows_of(context, rows, flow.device), temperature, **how).cpu())
     return torch.cat(parts)
 
 

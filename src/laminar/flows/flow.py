@@ -11,6 +11,8 @@ from laminar.flows import noise
 from laminar.flows.compose.chain import Chain, links_of
 from laminar.flows.context.none import Unconditional
 from laminar.flows.dequantization.dequantization import Dequantization
+from laminar.flows.guidance import guided
+from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.norm.batchnorm import frozen_batch_statistics
 from laminar.flows.prior.prior import Prior
 from laminar.flows.space import Context, Space
@@ -73,6 +75,11 @@ class Flow(nn.Module):
         return self.transform.invertible
 
     @property
+    def unit(self) -> str:
+        """What ``log_prob`` is told as: the data's own ``bpd`` or ``nll``, or another name where it is no number of theirs."""
+        return getattr(self._dequantizer, "unit", None) or self.space.unit
+
+    @property
     def grade(self) -> str:
         """What ``log_prob`` is to the log-likelihood: exact, bound, estimate or bound+estimate."""
         names = [name for name, holds in (("bound", self.stochastic), ("estimate", self.noisy)) if holds]
@@ -99,6 +106,11 @@ class Flow(nn.Module):
         """The logarithms of K importance weights p(x, draw) / q(draw | x), ``(K, B)``; one row for an exact flow."""
         if num_samples < 1:
             raise Refused(f"num_samples counts the draws behind a bound, so it is at least 1, not {num_samples}")
+        if num_samples > 1 and self.unit != self.space.unit:
+            raise Refused(
+                f"num_samples > 1 tightens a bound on the likelihood of the data, and {self.unit} is none: "
+                "take num_samples=1, or dequantization=uniform"
+            )
         if self.noisy and num_samples > 1:
             raise Refused(
                 "num_samples > 1 would inflate a likelihood whose log-det is an estimate: take an exact trace, or num_samples=1"
@@ -115,11 +127,43 @@ class Flow(nn.Module):
                 weights.append(rows.view(copies, -1))
         return torch.cat(weights)
 
-    def sample(self, n: int, context: Context = None, temperature: float = 1.0) -> Tensor:
-        """n draws of the data, as stored: ``(n, *event)``, uint8 for images. Temperature acts on the prior alone."""
+    def sample(
+        self, n: int, context: Context = None, temperature: float = 1.0, guidance: float = 0.0, denoise: bool = True
+    ) -> Tensor:
+        """n draws of the data, as stored: ``(n, *event)``, uint8 for images. Temperature acts on the prior alone.
+
+        Args:
+            guidance: how far every law's parameters are moved on from those of no context (``flows/guidance``); 0 is the model.
+            denoise: where the flow is a density of noisy data, moves draws z by sigma^2 grad log p(z), to the mean of the data
+                that they may be noisy versions of (Tweedie's formula).
+        """
         if temperature <= 0:
             raise Refused(f"temperature is above 0 (1 is the model itself), not {temperature}")
-        return self.transform.inverse(self.prior.sample(n, temperature), self._seen(context))
+        z, seen = self.prior.sample(n, temperature), self._seen(context)
+        noisy = self._dequantizer is not None and self._dequantizer.sigma is not None
+        way = self.locate(Dequantization)[2] if noisy and denoise else self.transform
+        if guidance:
+            nothing = self.context.nothing(seen)
+            both = {name: torch.cat([value, nothing[name]]) for name, value in seen.items()}
+            with guided(guidance):
+                x = way.inverse(torch.cat([z, z]), both)[:n]
+        else:
+            x = way.inverse(z, seen)
+        return self._dequantizer.inverse(self._denoised(x, context)) if noisy and denoise else x
+
+    def _denoised(self, z: Tensor, context: Context) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            z = z.detach().clone().requires_grad_()
+            (score,) = torch.autograd.grad(self.density().log_prob(z, context).sum(), z)
+        return z.detach() + self._dequantizer.sigma**2 * score
+
+    def decode_by(self, inverse: str) -> None:
+        """Chooses how autoregressive layers find x: ``sequential`` or ``jacobi``, the same to rounding."""
+        layers = [part for part in self.modules() if isinstance(part, Autoregressive)]
+        if not layers:
+            raise Refused(f"inverse={inverse} is a choice of autoregressive layers, and this flow has none: leave it out")
+        for layer in layers:
+            layer.decode_by(inverse)
 
     def sample_with_log_prob(self, n: int, context: Context = None) -> tuple[Tensor, Tensor]:
         """n draws with their log p(x) ``(n,)``, differentiable in the parameters.

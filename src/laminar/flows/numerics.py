@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 
 LOG2 = log(2.0)
+UNITS = {  # how a flow's number is told -> how tables and axes call it
+    "bpd": "bits/dim",
+    "nll": "nats",
+    "noisy_nll": "nats of noisy reals",
+    "not_a_likelihood": "not a likelihood",
+}
 
 
 def sum_event(values: Tensor) -> Tensor:
@@ -19,9 +25,20 @@ def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
     return -log_prob / (dims * LOG2)
 
 
+def score(log_prob: Tensor, unit: str, dims: int) -> Tensor:
+    """log p in nats as it is told: bits/dim for ``bpd``, else nats; smaller is better."""
+    return bits_per_dim(log_prob, dims) if unit == "bpd" else -log_prob
+
+
 def full_precision(like: Tensor) -> torch.autocast:
     """Switches autocast off: likelihood arithmetic runs in the precision of its tensors, float32 or better."""
     return torch.autocast(like.device.type, enabled=False)
+
+
+def inside(u: Tensor) -> Tensor:
+    """Values of [0, 1] with its ends counted as their neighbours inside: in [tiny, 1 - eps/2], where logs are finite."""
+    limits = torch.finfo(u.dtype)
+    return u.clamp(limits.tiny, 1 - limits.eps / 2)
 
 
 def logistic_quantile(u: Tensor) -> Tensor:
@@ -84,6 +101,19 @@ def _rank(x: Tensor) -> Tensor:
 def _unrank(rank: Tensor, dtype: torch.dtype) -> Tensor:
     bits = _INTEGERS[dtype][1]
     return (rank ^ ((rank >> bits) & torch.iinfo(rank.dtype).max)).view(dtype)
+
+
+def invert(f: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, low: Tensor, high: Tensor, guess: Tensor) -> Tensor:
+    """x in [low, high] with f(x) = y, where ``f(x) -> y, log_slope`` increases: ``find_root``, its gradient ``implicit``."""
+    unit = 1 + y.detach().abs()
+
+    def distance(x: Tensor) -> tuple[Tensor, Tensor]:
+        value, log_slope = f(x)
+        return (value - y) / unit, log_slope.exp() / unit
+
+    with torch.no_grad():
+        x = find_root(distance, low, high, guess)
+    return implicit(x, y, f)
 
 
 def implicit(x: Tensor, y: Tensor, f: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:

@@ -25,12 +25,14 @@ class Space:
         levels: integers 0 .. levels-1, or None for real numbers.
         upper: for real numbers, the values lie in ``[0, upper)``; None where nothing is known.
         context: name -> shape of what conditions the event, again without the batch.
+        blurred: the values only lie around ``[0, upper)``, for noise was added: a scale, and no bound.
     """
 
     event: tuple[int, ...]
     levels: int | tuple[int | None, ...] | None = None
     upper: float | tuple[float | None, ...] | None = None
     context: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    blurred: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "event", tuple(int(n) for n in self.event))
@@ -69,7 +71,7 @@ class Space:
     def top(self) -> float | None:
         """The values lie in ``[0, top)``; None where some element has no known bound."""
         entries = self.entries("upper")
-        return None if None in entries else max(entries)
+        return None if self.blurred or None in entries else max(entries)
 
     @property
     def is_image(self) -> bool:
@@ -111,7 +113,7 @@ class Space:
 
     def within(self, upper: float | None) -> "Space":
         """The same kind of values within ``[0, upper)``, or anywhere for None."""
-        return replace(self, upper=upper)
+        return replace(self, upper=upper, blurred=False)
 
     def seeing(self, **context: tuple[int, ...]) -> "Space":
         """The same space with more context."""

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from laminar.flows.numerics import UNITS
 from laminar.pictures.figure import BLUE, FAINT, ORANGE, figure
-
-NAMES = {"bpd": "bits/dim", "nll": "nats"}
 
 
 def series(rows: list[dict[str, str]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +28,7 @@ def curves(rows: list[dict[str, str]], path: str | Path) -> bool:
 
     ``rows`` are those of metrics.csv: metric -> text, empty where a row has no such metric.
     """
-    unit = next((unit for unit in NAMES if any(row.get(f"{s}/{unit}") for row in rows for s in ("train", "val"))), None)
+    unit = next((unit for unit in UNITS if any(row.get(f"{s}/{unit}") for row in rows for s in ("train", "val"))), None)
     if unit is None:
         return False
     (steps, train), (val_steps, val) = series(rows, f"train/{unit}"), series(rows, f"val/{unit}")
@@ -44,7 +43,7 @@ def curves(rows: list[dict[str, str]], path: str | Path) -> bool:
         seen = np.concatenate([val, smooth(train, max(1, len(train) // 40))])
         low, high = seen.min(), np.quantile(seen, 0.97)
         room = 0.08 * max(high - low, 1e-3)
-        axes.set(xlabel="steps", ylabel=NAMES[unit], ylim=(low - room, high + room))
+        axes.set(xlabel="steps", ylabel=UNITS[unit], ylim=(low - room, high + room))
         axes.grid(True, axis="y")
         axes.legend(loc="upper right")
         axes.set_title("Learning curves")

@@ -1,8 +1,11 @@
-"""Densities of the plane: the data, the model's density on a grid, and samples."""
+"""Densities of the plane: the data, the model's density on a grid, samples, and where the data land in the noise."""
 
+from collections.abc import Sequence
 from math import exp
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +13,7 @@ from laminar.flows import noise
 from laminar.flows.draw import draw
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context, rows_of
-from laminar.pictures.figure import BLUE, ORANGE, SEA, colour_map, figure
+from laminar.pictures.figure import BLUE, SEA, colour_map, figure, hues
 
 MARGIN = 0.15  # of the data's extent, on each side
 
@@ -37,25 +40,41 @@ def density_on_grid(
 
 
 def densities(flow: Flow, data: Tensor, path: str | Path, n: int = 2000, context: Context = None) -> float:
-    """Draws data, density and samples side by side into ``path``; returns the model's mass within the picture.
+    """Draws data, density, samples and the data's noise side by side into ``path``; returns the mass within the picture.
 
-    A conditional flow is drawn under the first row of ``context``.
+    A data point and its noise have one colour. Density and samples of a conditional flow are those under the first row of
+    ``context``.
     """
     low, high = data.min(0).values, data.max(0).values
     low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
     log_prob, mass = density_on_grid(flow, low, high, context=context)
-    drawn = draw(flow, n, rows_of(context, [0] * n))
+    drawn, data = draw(flow, n, rows_of(context, [0] * n)), data[:n]
+    with noise.keyed(len(data)):
+        z = flow.encode(data.to(flow.device), rows_of(context, slice(n), flow.device)).cpu()
     extent = (low[0].item(), high[0].item(), low[1].item(), high[1].item())
-    with figure(path, 3, (10.5, 3.7)) as (left, middle, right):
-        for axes, points, colour in ((left, data[:n], ORANGE), (right, drawn, BLUE)):
-            axes.scatter(*points.numpy().T, s=2.5, alpha=0.55, linewidths=0, color=colour)
+    with figure(path, 4, (13.6, 3.7)) as panels:
+        scatter(panels[0], data, f"data: {len(data):,} rows", hues(data.double().numpy()), extent)
+        panels[1].set_title(f"density: mass {mass:.4f} inside")
         density = log_prob.exp()
         top = torch.quantile(density, 0.999).item() or exp(log_prob.max().item())
-        middle.imshow(density.numpy(), origin="lower", extent=extent, cmap=colour_map(SEA), vmin=0, vmax=top, aspect="auto")
-        left.set_title(f"data: {min(n, len(data)):,} rows")
-        middle.set_title(f"density: mass {mass:.4f} inside")
-        right.set_title(f"samples: {n:,}")
-        for axes in (left, middle, right):
-            axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], box_aspect=1)
-            axes.spines[["top", "right"]].set_visible(True)
+        panels[1].imshow(density.numpy(), origin="lower", extent=extent, cmap=colour_map(SEA), vmin=0, vmax=top, aspect="auto")
+        bare(panels[1], extent)
+        scatter(panels[2], drawn, f"samples: {n:,}", BLUE, extent)
+        scatter(panels[3], z, "z: where the data land", hues(data.double().numpy()))
     return mass
+
+
+def scatter(axes: Any, points: Tensor, title: str, colour: Any, extent: Sequence[float] | None = None) -> None:
+    """Points of the plane in a square without ticks; as far as nearly all of them reach, where no ``extent`` is given."""
+    if extent is None:
+        low, high = np.quantile(points.double().numpy(), (0.002, 0.998), axis=0)
+        room = MARGIN / 2 * np.maximum(high - low, 1e-6)
+        extent = (low[0] - room[0], high[0] + room[0], low[1] - room[1], high[1] + room[1])
+    axes.scatter(*points.double().numpy().T, s=3.5, alpha=0.75, linewidths=0, color=colour)
+    axes.set_title(title)
+    bare(axes, extent)
+
+
+def bare(axes: Any, extent: Sequence[float]) -> None:
+    axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], box_aspect=1)
+    axes.spines[["top", "right"]].set_visible(True)

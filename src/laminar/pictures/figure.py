@@ -32,8 +32,11 @@ STYLE = {
 
 
 @contextmanager
-def figure(path: str | Path, panels: int = 1, size: tuple[float, float] = (6.4, 4.0)) -> Iterator[list[Any]]:
-    """Axes of a row of panels; the picture is written to ``path`` at the end of the block. Sizes in inches, at 160 dpi."""
+def figure(path: str | Path, panels: int = 1, size: tuple[float, float] = (6.4, 4.0), rows: int = 1) -> Iterator[list[Any]]:
+    """Axes of ``rows`` rows of panels, row by row; the picture is written to ``path`` at the end of the block.
+
+    Sizes in inches, at 160 dpi.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -42,7 +45,7 @@ def figure(path: str | Path, panels: int = 1, size: tuple[float, float] = (6.4, 
     with matplotlib.rc_context(STYLE):
         paper = Figure(figsize=size, dpi=160, layout="constrained")
         paper.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-        yield list(np.ravel(paper.subplots(1, panels)))
+        yield list(np.ravel(paper.subplots(rows, panels)))
         paper.savefig(path)
 
 
@@ -51,6 +54,15 @@ def colours(values: np.ndarray, ramp: tuple[str, ...]) -> np.ndarray:
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ramp], dtype=np.float64)
     at = np.linspace(0, 1, len(ramp))
     return np.stack([np.interp(values, at, stops[:, i]) for i in range(3)], -1).round().astype(np.uint8)
+
+
+def hues(points: np.ndarray) -> np.ndarray:
+    """A colour for each point of the plane, ``(N, 2) -> (N, 3)``: its hue the angle about their mean, darker further in."""
+    from matplotlib.colors import hsv_to_rgb
+
+    x, y = ((points - points.mean(0)) / points.std(0)).T
+    angle, radius = np.arctan2(y, x) / (2 * np.pi) % 1, np.hypot(x, y)
+    return hsv_to_rgb(np.stack([angle, np.full_like(angle, 0.8), 0.45 + 0.5 * (radius / 1.8).clip(0, 1)], 1))
 
 
 def colour_map(ramp: tuple[str, ...]):

@@ -19,7 +19,7 @@ from laminar.data.source import Split
 from laminar.flows import noise
 from laminar.flows.draw import classes_of, of_class
 from laminar.flows.flow import Flow
-from laminar.flows.numerics import bits_per_dim
+from laminar.flows.numerics import UNITS, score
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
 from laminar.runs.open import open_data, open_run, split_of
@@ -48,20 +48,20 @@ def start(config: DictConfig) -> float:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"run": str(config.run), **numbers}, indent=2) + "\n")
     show(numbers, path)
-    return next(numbers[unit] for unit in ("bpd", "nll") if unit in numbers)
+    return numbers[flow.unit]
 
 
 @torch.no_grad()
 def evaluate(
     flow: Flow, split: Split, keys: Any, size: int, num_samples: int, known: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, Any]:
-    """Mean score of a split in bits/dim (``bpd``, integers) or nats (``nll``, reals).
+    """Mean score of a split in bits/dim (``bpd``, integers) or nats (``nll``, reals; or what else ``flow.unit`` calls them).
 
     For a stochastic flow it is the importance-weighted bound of K samples, and beside it the mean bound of one. ``keys``
     ``(N,)`` are the examples' noise keys: numbers depend on neither ``size`` nor device order. Beside the ``known`` log-density
     of the data stands the paired ``excess`` over it, in nats.
     """
-    unit = flow.space.unit
+    unit, own = flow.unit, flow.unit == flow.space.unit
     num_samples = num_samples if flow.stochastic or flow.noisy else 1
     tight, single, excess = MeanScore(), MeanScore(), MeanScore()
     for rows in _batches(len(split), size, f"{num_samples} samples of each example"):
@@ -71,13 +71,13 @@ def evaluate(
             log_weights = flow.log_prob(x, context)[None] if one else flow.log_weights(x, context, num_samples)
         log_weights = log_weights.double().cpu()
         log_prob = log_weights.logsumexp(0) - log(num_samples)
-        tight.update(_score(log_prob, flow))
-        if known is not None:
+        tight.update(score(log_prob, unit, flow.space.size))
+        if known is not None and own:
             excess.update(known(split.values[rows]) - log_prob)
-        single.update(_score(log_weights.mean(0), flow))
+        single.update(score(log_weights.mean(0), unit, flow.space.size))
     numbers = {"grade": flow.grade, "num_samples": num_samples}
     numbers[unit], numbers[f"{unit}_se"] = (value.item() for value in tight.compute())
-    if known is not None:
+    if known is not None and own:
         numbers["excess"], numbers["excess_se"] = (value.item() for value in excess.compute())
     if num_samples > 1:
         numbers[f"{unit}_K1"], numbers[f"{unit}_K1_se"] = (value.item() for value in single.compute())
@@ -105,7 +105,7 @@ def show(numbers: dict[str, Any], path: Path) -> None:
     """Prints the numbers and where they lie."""
     table = Table(show_header=False, title=str(path), title_justify="left")
     table.add_row("split", f"{numbers['split']}, {numbers['rows']:,} examples")
-    for unit, name in (("bpd", "bits/dim"), ("nll", "nats")):
+    for unit, name in UNITS.items():
         if unit in numbers:
             exact = numbers["grade"] == "exact"
             behind = "exact" if exact else f"{numbers['grade']}, K = {numbers['num_samples']}"
@@ -119,10 +119,6 @@ def show(numbers: dict[str, Any], path: Path) -> None:
         table.add_row("accuracy of p(y | x)", f"{numbers['accuracy']:.2%} ± {numbers['accuracy_se']:.2%}")
     table.add_row("time", f"{numbers['seconds']:,.1f} s")
     Console().print(table)
-
-
-def _score(log_prob: Tensor, flow: Flow) -> Tensor:
-    return bits_per_dim(log_prob, flow.space.size) if flow.space.discrete else -log_prob
 
 
 def _batches(count: int, size: int, what: str) -> Any:

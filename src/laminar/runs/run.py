@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,11 +14,11 @@ from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows import noise
 from laminar.flows.flow import Flow
-from laminar.flows.initialise import initialising
+from laminar.flows.initialise import SetByData, initialising
 from laminar.refused import Refused
 from laminar.runs.folder import environment, write_json
 from laminar.runs.table import show
-from laminar.training.checkpoint import AtomicIO, load_flow, read
+from laminar.training.checkpoint import AtomicIO, in_precision, load_flow, read
 from laminar.training.ddp import leave_group
 from laminar.training.logger.open import open_loggers, summarise
 from laminar.training.module import INIT, FlowModule
@@ -34,7 +35,7 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), wor
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     allow = config["allow"]
     data = FlowDataModule(build(config["data"], allow), build(config.get("dequantization"), allow), config["seed"])
-    flow = build(config["flow"], allow)(data.space)
+    flow = in_precision(build(config["flow"], allow)(data.space), config)
     module = build_module(config, flow)
     if rank_zero_only.rank == 0:
         write_json(folder / "environment.json", environment(config["seed"], list(overrides), data.split_record()))
@@ -51,7 +52,7 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), wor
             numbers["seconds"] = round(monotonic() - began, 1)
             write_json(folder / "metrics.json", numbers)
             summarise(loggers, numbers)
-            show(numbers, baselines_of(data) if config["test"] else {}, folder)
+            show(numbers, baselines_of(data) if config["test"] and module.unit == "bpd" else {}, folder)
     return numbers
 
 
@@ -101,10 +102,12 @@ def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: d
 
 
 def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:
-    """Shows the flow one batch, which depends on the seed alone: every rank starts from the same weights."""
-    x, context, index, _ = data.first_batch()
-    with initialising(), noise.source(noise.mix(seed, INIT, 0, index.numpy())):
-        flow.log_prob(x, context)
+    """Shows the flow one batch, or every row where a part is thorough. They depend on the seed alone: all ranks start alike."""
+    thorough = any(isinstance(part, SetByData) and part.thorough for part in flow.modules())
+    with initialising():
+        for x, context, index, _ in islice(data.first_epoch(), None if thorough else 1):
+            with noise.source(noise.mix(seed, INIT, 0, index.numpy())):
+                flow.log_prob(x, context)
 
 
 def evaluate(

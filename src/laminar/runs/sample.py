@@ -31,10 +31,13 @@ def start(config: DictConfig) -> None:
     if config.mode == "interpolate" and config.steps < 2:
         raise Refused(f"steps={config.steps} has no two ends: take 2 or more")
     flow, trained, folder = open_run(config.run, config.device, config.allow)
+    if config.inverse is not None:
+        flow.decode_by(config.inverse)
     out = place(config, flow, folder)
     if config.mode == "sample":
         context = chosen_context(flow, config.n, config.label)
-        values = draw(flow, config.n, context, config.temperature, config.seed)
+        how = {"guidance": config.guidance, "denoise": config.denoise}
+        values = draw(flow, config.n, context, config.temperature, config.seed, **how)
         drawn = {"values": values, "labels": (context or {}).get("label")}
     else:
         data = open_data(trained, config.data, config.allow)
@@ -51,6 +54,8 @@ def place(config: DictConfig, flow: Flow, folder: Path) -> Path:
         words = [config.mode, f"n{config.n}"]
         if config.mode == "sample":
             words += [f"t{config.temperature:g}", f"seed{config.seed}"]
+            words += [f"g{config.guidance:g}"] if config.guidance else []
+            words += [] if config.denoise else ["noisy"]
         words += [] if config.label is None else [f"label{config.label}"]
         out = folder / "samples" / ("-".join(words) + (".png" if drawable(flow, config.mode) else ".npz"))
     if out.suffix not in (".png", ".npz"):

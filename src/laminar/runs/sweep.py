@@ -11,9 +11,11 @@ from hydra.experimental.callback import Callback
 from laminar.refused import Refused, say
 from laminar.runs.outcome import FAILURE, WORST
 
+UNITS = ("bpd", "nll", "noisy_nll", "not_a_likelihood")  # what a flow's number may be called; no torch is imported to know it
+SPEEDS = ("examples_per_second", "samples_per_second")
 NUMBERS = (
-    *("val/bpd", "val/bpd_se", "val/nll", "val/nll_se", "test/bpd", "test/bpd_se", "test/nll", "test/nll_se"),
-    *("test/excess", "test/excess_se", "published", "parameters", "seconds"),
+    *(f"{stage}/{unit}{error}" for stage in ("val", "test") for unit in UNITS for error in ("", "_se")),
+    *("test/excess", "test/excess_se", "published", "parameters", "seconds", *SPEEDS),
 )
 
 
@@ -101,6 +103,8 @@ def pretty(row: dict[str, Any]) -> dict[str, str]:
             text[name.removesuffix("_se")] += f" ± {value:.4f}" if value != "" else ""
         elif name == "parameters":
             text[name] = f"{value:,}" if value != "" else ""
+        elif name in SPEEDS:
+            text[name.removesuffix("_per_second") + "/s"] = f"{value:,.0f}" if value != "" else ""
         else:
             exact = name not in NUMBERS or value == "" or name in ("published", "seconds")
             text[name] = str(value) if exact else f"{value:.4f}"

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-UNITS = {"bpd": "bits/dim", "nll": "nats"}
+from laminar.flows.numerics import UNITS
 
 
 def show(numbers: Mapping[str, Any], baselines: Mapping[str, tuple[float, float]], folder: Path) -> None:
@@ -25,7 +25,9 @@ def show(numbers: Mapping[str, Any], baselines: Mapping[str, tuple[float, float]
         table.add_row("test bits/dim", f"{score:.4f} ± {standard_error:.4f}", f"baseline: {name.replace('_', ' ')}")
     table.add_row("parameters", f"{numbers['parameters']:,}")
     if "examples_per_second" in numbers:
-        table.add_row("examples/s", f"{numbers['examples_per_second']:,.0f}")
+        table.add_row("examples/s", f"{numbers['examples_per_second']:,.0f}", "training")
+    if "samples_per_second" in numbers:
+        table.add_row("samples/s", f"{numbers['samples_per_second']:,.0f}", "64 at once")
     table.add_row("time", f"{numbers['seconds']:,.0f} s", f"{numbers['steps']:,} steps")
     Console().print(table)
     print(f"The run lies in {folder}", flush=True)

@@ -80,10 +80,15 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> tuple[Flow, dict[str, An
     path = find(run)
     checkpoint = read(path)
     config, space = checkpoint["laminar"]["config"], Space(**checkpoint["laminar"]["space"])
-    flow = build(config["flow"], allow)(space)
+    flow = in_precision(build(config["flow"], allow)(space), config)
     load_flow(flow, checkpoint, path)
     flow.refresh()
     return flow.eval(), config
+
+
+def in_precision(flow: Flow, config: dict[str, Any]) -> Flow:
+    """The flow in the precision of the weights that its run trains: float64 for ``trainer.precision=64-true``."""
+    return flow.double() if str(config["trainer"].get("precision")).startswith("64") else flow
 
 
 def load_flow(flow: Flow, checkpoint: dict[str, Any], path: str | Path) -> None:

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from laminar.flows import ledger, noise
 from laminar.flows.flow import Flow
 from laminar.flows.norm.batchnorm import BatchNorm, calibrating
-from laminar.flows.numerics import bits_per_dim
+from laminar.flows.numerics import score
 from laminar.flows.space import Context
 from laminar.refused import Refused
 from laminar.training.metric import MeanScore
@@ -25,9 +25,9 @@ INIT, CALIBRATION = 3, 4  # noise stages, beside these, of a run's start and of 
 class FlowModule(pl.LightningModule):
     """Trains a flow on batches ``(x, context, index, epoch)``.
 
-    Scores are bits/dim (``bpd``) for integers and nats (``nll``) for reals, per example, ``(B,)``. Training maximises the
-    mean of ``objective``; validation and test report that of ``flow.log_prob``, and on data of known density a test reports
-    the excess over it as well.
+    Scores are bits/dim (``bpd``) for integers and nats (``nll``) for reals, per example, ``(B,)``, or what else the flow's
+    ``unit`` calls them. Training maximises the mean of ``objective``; validation and test report that of ``flow.log_prob``,
+    and on data of known density a test reports the excess over it as well, in nats.
 
     The noise of an example is a function of (seed, stage, epoch, index): evaluation counts as epoch 0, so that a number
     repeats, and training goes on after a resume as if it had never stopped.
@@ -54,15 +54,15 @@ class FlowModule(pl.LightningModule):
         config: dict[str, Any] | None = None,
     ):
         super().__init__()
-        if num_samples < 1 or (num_samples > 1 and flow.noisy):
+        self.unit, self.own = flow.unit, flow.unit == flow.space.unit  # own: a number of the data themselves
+        if num_samples < 1 or (num_samples > 1 and (flow.noisy or not self.own)):
             raise Refused(
-                f"num_samples={num_samples} does not fit a likelihood that is graded {flow.grade}: give 1 "
-                "(or more, where no log-det is an estimate)"
+                f"num_samples={num_samples} does not fit a number that is {self.unit}, graded {flow.grade}: give 1 "
+                "(or more, where the likelihood is the data's own and no log-det is an estimate)"
             )
         self.flow, self.objective = flow, objective
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config
-        self.unit = flow.space.unit
         self.means: dict[str, MeanScore] = {}  # of the stage that is being evaluated
         trained = {id(parameter) for parameter in objective.trains(flow)}
         for parameter in flow.parameters():
@@ -131,10 +131,10 @@ class FlowModule(pl.LightningModule):
         self.means = {}
 
     def test_step(self, batch: tuple, batch_idx: int) -> None:
-        score = self.evaluate(batch, "test", batch_idx)
-        log_prob = self.trainer.datamodule.source.log_prob
-        if log_prob is not None:
-            self.update("excess", score + log_prob(batch[0]))
+        log_prob = self.evaluate(batch, "test", batch_idx)
+        known = self.trainer.datamodule.source.log_prob
+        if known is not None and self.own:
+            self.update("excess", known(batch[0]) - log_prob)
 
     def on_test_epoch_end(self) -> None:
         self.report("test")
@@ -151,15 +151,16 @@ class FlowModule(pl.LightningModule):
 
     def score(self, log_prob: Tensor) -> Tensor:
         """Bits/dim or nats."""
-        return -log_prob if self.unit == "nll" else bits_per_dim(log_prob, self.flow.space.size)
+        return score(log_prob, self.unit, self.flow.space.size)
 
     def evaluate(self, batch: tuple, stage: str, batch_idx: int) -> Tensor:
+        """Enters a batch into the stage's means; gives its log-likelihoods."""
         with ledger.noting() as notes:
-            score = self.score(self.ask(self.likelihood, batch, stage, batch_idx))
-        self.update(self.unit, score)
+            log_prob = self.ask(self.likelihood, batch, stage, batch_idx)
+        self.update(self.unit, self.score(log_prob))
         for name, noted in notes.items():
             self.update(name, torch.cat(noted))
-        return score
+        return log_prob
 
     def likelihood(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         num_samples = self.num_samples if self.trainer.testing else 1

@@ -5,6 +5,7 @@ from dataclasses import replace
 from torch import nn
 
 from laminar.flows.space import Context, Space
+from laminar.refused import Refused
 
 
 class Unconditional(nn.Module):
@@ -16,3 +17,6 @@ class Unconditional(nn.Module):
 
     def forward(self, context: Context) -> Context:
         return None
+
+    def nothing(self, seen: Context) -> Context:
+        raise Refused("guidance is for flows that know a class, and this one knows none: train it with context=label_dropout")

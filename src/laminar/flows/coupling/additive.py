@@ -12,8 +12,8 @@ class Additive(Law):
     arity = 1
     linear = True
 
-    def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, params: Tensor, shared: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x + params[:, 0], torch.zeros_like(x)
 
-    def inverse(self, y: Tensor, params: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, params: Tensor, shared: Tensor | None = None) -> Tensor:
         return y - params[:, 0]

@@ -14,14 +14,14 @@ class ScaleMap:
 
     shared = 0
 
-    def __call__(self, s: Tensor, shared: Tensor) -> Tensor:
+    def __call__(self, s: Tensor, shared: Tensor | None) -> Tensor:
         raise NotImplementedError
 
 
 class Exp(ScaleMap):
     """scale = exp(s), in [e^-40, e^40]: free as far as float32 reaches, and the first to blow up in deep flows."""
 
-    def __call__(self, s: Tensor, shared: Tensor) -> Tensor:
+    def __call__(self, s: Tensor, shared: Tensor | None) -> Tensor:
         return s.clamp(-40.0, 40.0)
 
 
@@ -31,7 +31,7 @@ class Bounded(ScaleMap):
     def __init__(self, bound: float = 2.0):
         self.bound = bound
 
-    def __call__(self, s: Tensor, shared: Tensor) -> Tensor:
+    def __call__(self, s: Tensor, shared: Tensor | None) -> Tensor:
         return self.bound * torch.tanh(s / self.bound)
 
 
@@ -40,8 +40,8 @@ class Tanh(ScaleMap):
 
     shared = 1
 
-    def __call__(self, s: Tensor, shared: Tensor) -> Tensor:
-        return shared[:, 0] * torch.tanh(s)
+    def __call__(self, s: Tensor, shared: Tensor | None) -> Tensor:
+        return shared[0] * torch.tanh(s)
 
 
 class Sigmoid(ScaleMap):
@@ -50,26 +50,35 @@ class Sigmoid(ScaleMap):
     def __init__(self, shift: float = 2.0, gain: float = 1.0):
         self.shift, self.log_gain = shift, log(gain)
 
-    def __call__(self, s: Tensor, shared: Tensor) -> Tensor:
+    def __call__(self, s: Tensor, shared: Tensor | None) -> Tensor:
         return F.logsigmoid(s + self.shift) + self.log_gain
 
 
 class Affine(Law):
-    """y = x * scale(s) + t;  x = (y - t) / scale(s);  log-slope log scale(s). Parameters in the order s, t."""
+    """y = x * scale(s) + t;  x = (y - t) / scale(s);  log-slope log scale(s). Parameters in the order s, t.
+
+    Args:
+        scale: the map of s.
+        centred: y = (x - t) * scale(s) instead, t being in x's units whatever the scale: the mean of an autoregressive
+            conditional, as MAF and TarFlow write it.
+    """
 
     arity = 2
     linear = True
 
-    def __init__(self, scale: ScaleMap):
-        self.scale = scale
+    def __init__(self, scale: ScaleMap, centred: bool = False):
+        self.scale, self.centred = scale, centred
         self.shared = scale.shared
 
     def start(self, generator: torch.Generator) -> Tensor:
         return torch.cat([torch.zeros(self.arity), torch.ones(self.shared)])
 
-    def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale = self.scale(params[:, 0], params[:, 2:])
+    def __call__(self, x: Tensor, params: Tensor, shared: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scale = self.scale(params[:, 0], shared)
+        if self.centred:
+            return (x - params[:, 1]) * log_scale.exp(), log_scale
         return torch.addcmul(params[:, 1], x, log_scale.exp()), log_scale
 
-    def inverse(self, y: Tensor, params: Tensor) -> Tensor:
-        return (y - params[:, 1]) * torch.exp(-self.scale(params[:, 0], params[:, 2:]))
+    def inverse(self, y: Tensor, params: Tensor, shared: Tensor | None = None) -> Tensor:
+        scale = torch.exp(-self.scale(params[:, 0], shared))
+        return torch.addcmul(params[:, 1], y, scale) if self.centred else (y - params[:, 1]) * scale

@@ -31,13 +31,13 @@ class Piecewise(Law):
         kept = space.top is not None and self.low >= 0 and self.high <= min(space.entries("upper"))
         return space if kept else space.within(None)
 
-    def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, params: Tensor, shared: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y, log_slope = self._unit(self._to_unit(x), params)
         inside = self._inside(x)
         # Clamped, because rounding must not lead out of the interval: outside, a uniform prior knows no density.
         return torch.where(inside, self._from_unit(y.clamp(0, 1)), x), torch.where(inside, log_slope, 0.0)
 
-    def inverse(self, y: Tensor, params: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, params: Tensor, shared: Tensor | None = None) -> Tensor:
         with torch.no_grad():
             x = self._unit_inverse(self._to_unit(y), params)
             x = torch.where(self._inside(y), self._from_unit(x), y)

@@ -7,14 +7,15 @@ from laminar.flows.space import Space
 
 
 class Law:
-    """y = f(x; params), elementwise and increasing or decreasing in x. Stateless.
+    """y = f(x; params, shared), elementwise and increasing or decreasing in x. Stateless.
 
-    ``params`` are planes of shape ``(B, arity + shared, *event)``: the first ``arity`` come from a conditioner, the last
-    ``shared`` from parameters that the layer owns. They are unconstrained; the law maps them into its range.
+    ``params`` are planes of shape ``(B, arity, *event)``, which a conditioner gives: each element has its own. ``shared`` are
+    what the layer learns beside it, ``(shared, 1, .., 1)`` once for all elements, or ``(shared, *event)`` (a channel's may
+    stand for its positions); None if the law shares nothing. Both are unconstrained; the law maps them into its range.
 
     Attributes:
         arity: parameters per element that the conditioner gives.
-        shared: parameters per element that the layer learns once for all elements.
+        shared: parameters that the layer learns.
         linear: whether y is an affine function of x, so that one value alone stays a Gaussian, however many laws move it.
     """
 
@@ -30,10 +31,10 @@ class Law:
         """The Space of y for x in ``space``, whatever the parameters: all reals, unless a law keeps within a range."""
         return space.within(None)
 
-    def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, params: Tensor, shared: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """y and log|dy/dx|, both of x's shape ``(B, *event)``."""
         raise NotImplementedError
 
-    def inverse(self, y: Tensor, params: Tensor) -> Tensor:
-        """x such that f(x; params) = y."""
+    def inverse(self, y: Tensor, params: Tensor, shared: Tensor | None = None) -> Tensor:
+        """x such that f(x; params, shared) = y."""
         raise NotImplementedError

@@ -4,66 +4,43 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from laminar.flows.coupling.law import Law
-from laminar.flows.numerics import find_root, implicit
-from laminar.refused import Refused
-
-MIN_LOG_SCALE = -7.0
+from laminar.flows.coupling.mixture import Mixture, mirrored
+from laminar.flows.numerics import find_root
 
 
-class MixtureLogistic(Law):
-    """The CDF of a mixture of K logistics, pulled back to the reals by the logit, then an affine map::
+class MixtureLogistic(Mixture):
+    """The CDF of a mixture of K logistics, pulled back to the reals by the logit, then an affine map; or the CDF itself::
 
         y       = logit(F(x)) exp(tanh a) + b,   F(x) = sum_k pi_k sigmoid(z_k),   z_k = (x - mu_k) / s_k
         log y'  = log F'(x) - log F(x) - log(1 - F(x)) + tanh a
         x       = the root of logit(F(x)) = (y - b) exp(-tanh a), by safeguarded Newton (``numerics.find_root``)
 
-    All of it in log space: F, 1 - F and F' are each a logsumexp. Parameters in the order a, b, K logits of pi, K means mu,
-    K log-scales, which count as -7 at least.
-
-    Args:
-        components: K.
+    F, 1 - F and F' are each a logsumexp. Parameters and options: see ``Mixture``.
     """
 
-    def __init__(self, components: int = 32):
-        if components < 1:
-            raise Refused(f"coupling.components={components}: a mixture needs at least 1 component")
-        self.components = components
-        self.arity = 2 + 3 * components
+    precision = 3 / torch.pi**2
 
-    def start(self, generator: torch.Generator) -> Tensor:
-        """Means spread over (-1, 1), for equal components would stay equal; one scale, so that the variance is that of a
-        standard logistic, whose map is the identity."""
-        mean = torch.linspace(-1, 1, self.components + 2)[1:-1]
-        log_scale = torch.log1p(-3 / torch.pi**2 * mean.var(correction=0)) / 2
-        return torch.cat([torch.zeros(2 + self.components), mean, log_scale.expand(self.components)])
+    def __init__(self, components: int = 32, onto: str = "reals"):
+        super().__init__(components, onto)
 
-    def __call__(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        a, b, log_weight, mean, log_scale = self._read(params)
-        z = (x.unsqueeze(1) - mean) * torch.exp(-log_scale)
+    @staticmethod
+    def logs(x: Tensor, log_weight: Tensor, mean: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = (x.unsqueeze(1) - mean) * torch.exp(log_rate)
         below, above = logsigmoid(z), logsigmoid(-z)
         log_cdf = (log_weight + below).logsumexp(1)
         log_survival = (log_weight + above).logsumexp(1)
-        log_density = (log_weight + below + above - log_scale).logsumexp(1)
-        return (log_cdf - log_survival) * a.exp() + b, log_density - log_cdf - log_survival + a
+        log_density = (log_weight + below + above + log_rate).logsumexp(1)
+        return log_cdf, log_survival, log_density
 
-    def inverse(self, y: Tensor, params: Tensor) -> Tensor:
-        with torch.no_grad():
-            x = self._solve(y, params)
-        return implicit(x, y, lambda x: self(x, params))
+    @classmethod
+    def pull(cls, x: Tensor, log_weight: Tensor, mean: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor]:
+        log_cdf, log_survival, log_density = cls.logs(x, log_weight, mean, log_rate)
+        return log_cdf - log_survival, log_density - log_cdf - log_survival
 
-    def _read(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        logits, mean, log_scale = params[:, 2:].chunk(3, 1)
-        return params[:, 0].tanh(), params[:, 1], logits.log_softmax(1), mean, log_scale.clamp(min=MIN_LOG_SCALE)
-
-    def _solve(self, y: Tensor, params: Tensor) -> Tensor:
-        a, b, log_weight, mean, log_scale = self._read(params)
-        target = (y - b) * torch.exp(-a)
-        # Mirrored where the target is positive, so that F <= 1/2 at the root and 1 - F needs no sum of its own.
-        side = torch.where(target > 0, -1.0, 1.0).to(y.dtype)
-        target = -target.abs()
-        mean = side.unsqueeze(1) * mean
-        scale, rate = log_scale.exp(), torch.exp(-log_scale)
+    @staticmethod
+    def solve(q: Tensor, log_weight: Tensor, mean: Tensor, log_rate: Tensor) -> Tensor:
+        side, target, mean, quantiles = mirrored(q, mean, log_rate)
+        rate = log_rate.exp()
         unit = 1 - target  # values are compared with 1, whatever the target
 
         def logit_cdf(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +56,9 @@ class MixtureLogistic(Law):
             slope = (term * torch.where(z > 0, small, 1.0) * larger * rate).sum(1) / (total * survival)
             return (log_cdf - survival.log() - target) / unit, slope / unit
 
-        quantiles = mean + scale * target.unsqueeze(1)  # of each component: the mixture's lies between them
         guess = (log_weight.exp() * quantiles).sum(1)
         return side * find_root(logit_cdf, quantiles.amin(1), quantiles.amax(1), guess)
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        return torch.logit(u)

@@ -16,7 +16,8 @@ class Reals(Transform):
         if space.levels is not None:
             raise Refused(
                 f"dequantization=none takes real values, and the data hold integers ({space.levels} levels), on which a "
-                "density has no upper bound: choose dequantization=uniform or dequantization=variational"
+                "density has no upper bound: choose dequantization=uniform or dequantization=variational (dequantization="
+                "as_reals is there to watch it grow; its number is no likelihood)"
             )
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # carries the flow's precision
 

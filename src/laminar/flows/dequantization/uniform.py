@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from laminar.flows import noise
-from laminar.flows.dequantization.dequantization import Dequantization
+from laminar.flows.dequantization.cube import Cube
 from laminar.flows.space import Context, Space
 
 
-class Uniform(Dequantization):
+class Uniform(Cube):
     """u ~ U[0, 1)^D, so log q(u | x) = 0."""
 
     def __init__(self, space: Space):

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from laminar.flows.dequantization.dequantization import Dequantization
+from laminar.flows.dequantization.cube import Cube
 from laminar.flows.space import Context, Space
 from laminar.refused import Refused
 
 
-class Variational(Dequantization):
+class Variational(Cube):
     """u ~ q(u | x), a conditional flow on (0, 1)^D that sees x.
 
     Args:

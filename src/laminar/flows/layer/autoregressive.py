@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from laminar.flows.coupling.law import Law
-from laminar.flows.layer.parameters import begin, join
+from laminar.flows.guidance import steered
+from laminar.flows.layer.parameters import begin, spread
 from laminar.flows.net.causal import Causal
+from laminar.flows.net.jacobi import jacobi
 from laminar.flows.numerics import sum_event
 from laminar.flows.order.order import Order
 from laminar.flows.space import Context, Space
@@ -24,11 +27,21 @@ class Autoregressive(Transform):
     Args:
         law: recipe ``()``.
         net: recipe ``(seen, asked, arity, order=)`` of a causal conditioner.
-        order: recipe ``(space)``: which values come before which.
+        order: recipe ``(space)``: which values, or positions of an image, come before which.
+        inverse: ``sequential`` finds step after step, in one pass of the net; ``jacobi`` all steps at once, in as many passes
+            as it takes until nothing changes. The same x; which is faster depends on the net, the machine and the batch.
     """
 
-    def __init__(self, space: Space, law: Callable[[], Law], net: Callable[..., Causal], order: Callable[[Space], Order]):
+    def __init__(
+        self,
+        space: Space,
+        law: Callable[[], Law],
+        net: Callable[..., Causal],
+        order: Callable[[Space], Order],
+        inverse: str = "sequential",
+    ):
         super().__init__(space)
+        self.decode_by(inverse)
         kind = getattr(net, "func", net)
         if isinstance(kind, type) and not issubclass(kind, Causal):
             raise Refused(
@@ -42,24 +55,58 @@ class Autoregressive(Transform):
                 "coupling=rational_quadratic or coupling=mixture_logistic"
             )
         self.codomain = self.law.onto(space)
-        flat = space.flattened()
-        self.net = net(flat, flat, self.law.arity, order=order(space))
+        self.net = net(space, space, self.law.arity, order=order)
         self.shared = begin(self.law, self.net)
 
-    def params(self, x: Tensor, context: Context) -> Tensor:
-        """``(B, arity + shared, *event)``."""
-        params = self.net(x.flatten(1), context).to(x.dtype)
-        return join(params.unflatten(2, self.domain.event), self.shared)
+    def params(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
+        """The law's: ``(B, arity, *event)`` of the net, and the shared ones if there are any."""
+        return self.net(x, context).to(x.dtype), *spread(self.shared, x)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        z, log_slope = self.law(x, self.params(x, context))
+        z, log_slope = self.law(x, *self.params(x, context))
         return z, sum_event(log_slope)
+
+    def decode_by(self, inverse: str) -> None:
+        """Chooses how x is found, for calls to come."""
+        if inverse not in ("sequential", "jacobi"):
+            raise Refused(f"inverse is sequential or jacobi, not {inverse!r}")
+        self.decoding = inverse
 
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
         def solve(z: Tensor, params: Tensor) -> Tensor:
-            return self.law.inverse(z, join(params.to(z.dtype), self.shared))
+            return self.law.inverse(z, steered(params.to(z.dtype)), *spread(self.shared, z))
 
-        return self.net.sequential(solve, z.flatten(1), context).view_as(z)
+        learning = torch.is_grad_enabled()
+        if learning and self.decoding == "sequential":
+            return self.net.sequential(solve, z, context)
+        with torch.inference_mode():  # many small operations: without version counters each costs a third less
+            x = jacobi(self.net, solve, z, context) if self.decoding == "jacobi" else self.net.sequential(solve, z, context)
+        x = x if torch.is_inference_mode_enabled() else x.clone()
+        return self._implicit(x, z, context) if learning else x
+
+    def _implicit(self, x: Tensor, z: Tensor, context: Context) -> Tensor:
+        """x, found without gradient, given that of f(x) = z: dx = J^-1 (dz - df), J being triangular in the order.
+
+        The transposed system is solved as x was found, by rounds that set all steps at once: at most as many as steps.
+        """
+        x = x.requires_grad_()
+        params, *shared = self.params(x, context)
+        again, log_slope = self.law(x, params, *shared)
+        (own,) = torch.autograd.grad(self.law(x, params.detach(), *shared)[0].sum(), x)  # J's diagonal as autograd has it,
+        slope = torch.copysign(log_slope.detach().clamp(min=-20).exp(), own)  # and as the law says, which no clamp cuts off
+
+        def solve(gradient: Tensor) -> Tensor:
+            found = gradient / slope
+            for _ in range(self.net.steps().size - 1):
+                (told,) = torch.autograd.grad(again, x, found, retain_graph=True)
+                last, found = found, (gradient - (told - own * found)) / slope
+                if bool(((found - last).abs() <= 8 * torch.finfo(found.dtype).eps * found.abs()).all()):
+                    break
+            return found
+
+        missing = z - again
+        missing.register_hook(solve)
+        return x.detach() + (missing - missing.detach())
 
     def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         x = self.inverse(z, context)

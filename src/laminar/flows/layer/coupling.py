@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from laminar.flows.coupling.law import Law
-from laminar.flows.layer.parameters import begin, join
+from laminar.flows.guidance import steered
+from laminar.flows.layer.parameters import begin, spread
 from laminar.flows.mask.partition import Partition
 from laminar.flows.net.net import Net
 from laminar.flows.numerics import sum_event
@@ -36,19 +37,19 @@ class Coupling(nn.Module):
         self.net = net(partition.seen, partition.asked, self.law.arity)
         self.shared = begin(self.law, self.net)
 
-    def params(self, given: Tensor, context: Context) -> Tensor:
-        """``(B, arity + shared, *moved.event)``."""
-        params = self.net(self.partition.show(given), context).to(given.dtype)
-        return join(self.partition.pick(params), self.shared)
+    def params(self, given: Tensor, context: Context) -> tuple[Tensor, ...]:
+        """The law's: ``(B, arity, *moved.event)`` of the net, and the shared ones if there are any."""
+        params = steered(self.net(self.partition.show(given), context).to(given.dtype))
+        return self.partition.pick(params), *spread(self.shared, given)
 
     def forward(self, given: Tensor, moved: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        moved, log_slope = self.law(moved, self.params(given, context))
+        moved, log_slope = self.law(moved, *self.params(given, context))
         return moved, sum_event(log_slope)
 
     def inverse(self, given: Tensor, moved: Tensor, context: Context = None) -> Tensor:
-        return self.law.inverse(moved, self.params(given, context))
+        return self.law.inverse(moved, *self.params(given, context))
 
     def inverse_with_log_det(self, given: Tensor, moved: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         params = self.params(given, context)
-        moved = self.law.inverse(moved, params)
-        return moved, -sum_event(self.law(moved, params)[1])
+        moved = self.law.inverse(moved, *params)
+        return moved, -sum_event(self.law(moved, *params)[1])

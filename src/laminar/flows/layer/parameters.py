@@ -19,12 +19,10 @@ def begin(law: Law, net: Net) -> nn.Parameter | None:
     return nn.Parameter(shared.clone()) if law.shared else None
 
 
-def join(params: Tensor, shared: Tensor | None) -> Tensor:
-    """A net's ``(B, arity, *event)`` with the shared ones behind: ``(B, arity + shared, *event)``, what a law reads."""
-    if shared is None:
-        return params
-    planes = shared.to(params.dtype).view(-1, *[1] * (params.dim() - 2))
-    return torch.cat([params, planes.expand(len(params), -1, *params.shape[2:])], 1)
+def spread(shared: Tensor | None, x: Tensor) -> tuple[Tensor, ...]:
+    """The shared ones as a law of x ``(B, *event)`` reads them behind its planes: ``(shared, 1, .., 1)``, in x's precision and
+    never copied; nothing where there are none."""
+    return () if shared is None else (shared.to(x.dtype).view(-1, *[1] * (x.dim() - 1)),)
 
 
 def planes(law: Law, *shape: int) -> nn.Parameter:

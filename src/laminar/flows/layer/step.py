@@ -10,7 +10,7 @@ from laminar.flows.space import Context, Space
 from laminar.flows.transform import Recipe, Transform
 from laminar.refused import Refused
 
-PLACES = ("whole", "halves", "moved")
+PLACES = {"whole": ["whole"], "halves": ["given", "moved"], "given": ["given"], "moved": ["moved"]}
 
 
 class Step(Transform):
@@ -20,8 +20,9 @@ class Step(Transform):
         mask: recipe ``(space)`` of the partition.
         layer: recipe ``(partition)`` of the coupling.
         before, after: recipes ``(space)`` of norms and mixes.
-        where: what these act on: the ``whole`` tensor (Glow), each of the two ``halves`` (Flow++), or the ``moved`` half
-            alone (RealNVP's batch norm).
+        where: what these act on: the ``whole`` tensor (Glow), each of the two ``halves`` (Flow++), the ``moved`` half alone
+            (RealNVP's batch norm) or the ``given`` one; or a word for before and one for after (spline flows:
+            ``[whole, given]``).
     """
 
     def __init__(
@@ -31,16 +32,16 @@ class Step(Transform):
         layer: Callable[[Partition], nn.Module],
         before: Sequence[Recipe] = (),
         after: Sequence[Recipe] = (),
-        where: str = "whole",
+        where: str | Sequence[str] = "whole",
     ):
         super().__init__(space)
-        if where not in PLACES:
-            raise Refused(f"step.where is one of {', '.join(PLACES)}, not {where!r}")
-        names = {"whole": ["whole"], "halves": ["given", "moved"], "moved": ["moved"]}[where]
+        pair = [where, where] if isinstance(where, str) else list(where)
+        if len(pair) != 2 or not set(pair) <= PLACES.keys():
+            raise Refused(f"step.where is one of {', '.join(PLACES)}, or one for before and one for after, not {where!r}")
 
-        def chains(partition: Partition, recipes: Sequence[Recipe]) -> nn.ModuleDict:
+        def chains(partition: Partition, recipes: Sequence[Recipe], place: str) -> nn.ModuleDict:
             spaces = {"whole": partition.space, "given": partition.given, "moved": partition.moved}
-            return nn.ModuleDict({name: Chain(spaces[name], recipes) for name in names if recipes})
+            return nn.ModuleDict({name: Chain(spaces[name], recipes) for name in PLACES[place] if recipes})
 
         def behind(parts: Iterable[nn.Module], partition: Partition) -> Partition:
             """What the parts leave: still within the same range, if each of them keeps to it."""
@@ -48,11 +49,11 @@ class Step(Transform):
             return partition if kept else partition.within(None)
 
         partition = mask(space)
-        self.before = chains(partition, before)
+        self.before = chains(partition, before, pair[0])
         self.partition = behind(self.before.values(), partition)
         self.coupling = layer(self.partition)
         outside = behind([self.coupling], self.partition)
-        self.after = chains(outside, after)
+        self.after = chains(outside, after, pair[1])
         self.codomain = behind(self.after.values(), outside).space
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

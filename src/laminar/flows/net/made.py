@@ -2,6 +2,8 @@
 https://arxiv.org/abs/1502.03509); with residual blocks, the conditioner of autoregressive spline flows (Durkan et al. 2019)."""
 
 from collections.abc import Callable
+from functools import partial
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -9,18 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from laminar.flows.net.causal import Causal, MaskedLinear, Solve
+from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import near_zero
-from laminar.flows.space import Context
+from laminar.flows.net.weight_norm import MaskedWeightNorm
+from laminar.flows.space import Context, Space
 from laminar.refused import Refused
 
 
 class MADE(Causal):
-    """``depth`` hidden layers of ``width`` units, or as many residual blocks: vectors ``(B, D) -> (B, arity, D)``.
+    """``depth`` hidden layers of ``width`` units, or as many residual blocks; a step is one value.
 
-    Every hidden unit has a degree m: it sees the values of rank up to m, and the units of degree up to m. The parameters of
-    the value of rank r see the units of degree below r. Units stand sorted by degree, so that the way back computes each
-    exactly once, when the last value that it sees is known. Context joins the input of every unit; units of degree -1 see
-    nothing else.
+    Every hidden unit serves the values of some rank r on: it sees what the value of rank r sees, and the units that see no
+    more than itself; and so do the value's parameters. In a line these are the values of rank up to r - 1, MADE's degree of a
+    unit; in a graph (order=dag) the value's parents. Units stand sorted by the last value that they see, so that the way back
+    computes each exactly once, when that value is known. Context joins the input of every unit; some see nothing else.
 
     Args:
         width: units of a hidden layer.
@@ -29,7 +33,12 @@ class MADE(Causal):
         residual: h + W_2 a(W_1 a(h)) in place of plain layers.
         degrees: ``sequential`` goes round and round through all ranks; ``random`` draws each unit's, by ``seed``: MAF's way
             where there are more values than units.
+        weight_norm: context scales and shifts every unit instead, see ``MaskedWeightNorm``: NAF's conditioner.
+        planes: the last masked layer gives this number times width // D planes for each value, and one affine map that all
+            values share turns them into the parameters; 0 leaves both out.
     """
+
+    graphs = True
 
     def __init__(
         self,
@@ -40,13 +49,18 @@ class MADE(Causal):
         residual: bool = False,
         degrees: str = "sequential",
         seed: int = 0,
+        weight_norm: bool = False,
+        planes: int = 0,
         **order: Any,
     ):
         super().__init__(*task, **order)
+        self.reader = ContextReader(self.seen.flattened())
         if degrees not in ("sequential", "random"):
             raise Refused(f"net.degrees is sequential or random, not {degrees!r}")
-        values, least = self.seen.size, -1 if self.reader.channels else 0
-        different = max(values - 1 - least, 1)
+        values, rank, sees = self.seen.size, self.order.rank, self.order.sees
+        self.joined = 0 if weight_norm else self.reader.channels
+        kinds = self.order.kinds if self.joined else self.order.kinds[self.order.last[self.order.kinds] >= 0]
+        different = max(len(kinds), 1)
         if degrees == "sequential" and width < different and depth:
             raise Refused(
                 f"net=made with size.width={width} has fewer units than the {different} degrees that {values} values need, and "
@@ -54,89 +68,145 @@ class MADE(Causal):
             )
         drawn = np.arange(width) if degrees == "sequential" else np.random.default_rng(seed).integers(different, size=width)
         drawn[:1] = 0  # some unit sees the context alone
-        degree, rank = np.sort(least + drawn % different), self.order.rank
-        context = np.full(self.reader.channels, -1)  # comes before everything
+        units = kinds[np.sort(drawn % different)] if len(kinds) else np.zeros(width, dtype=int)
+        masked = partial(MaskedWeightNorm, context=self.reader.channels) if weight_norm else MaskedLinear
+
+        def seen(ranks: np.ndarray) -> np.ndarray:
+            """What is seen of the input: values, and behind them the context."""
+            return np.hstack([sees(ranks[:, None], rank), np.ones((len(ranks), self.joined), dtype=bool)])
+
         layers = (1 + 2 * depth if residual else depth) if depth else 0
-        self.activation, self.residual = activation(), residual
+        self.activation, self.residual, self.weight_norm = activation(), residual, weight_norm
         self.layers = nn.ModuleList()
-        below = np.concatenate([rank, context])
-        for _ in range(layers):
-            self.layers.append(MaskedLinear(below <= degree[:, None]))
-            below = degree
-        self.head = near_zero(MaskedLinear(np.tile(below < rank[:, None], (self.arity, 1)))).clean()
-        self.ends = np.searchsorted(degree, np.arange(-1, values), side="right").tolist()  # units of degree up to -1, 0, 1 ..
+        for number in range(layers):
+            self.layers.append(masked(self.order.within(units, units[:, None]) if number else seen(units)))
+        outputs = planes * max(width // values, 1) or self.arity
+        ends = np.tile(self.order.within(units, rank[:, None]) if layers else seen(rank), (outputs, 1))
+        last = masked(ends, norm=True) if weight_norm else masked(ends)
+        self.spread = last if planes else None
+        self.head = near_zero(nn.Conv1d(outputs, self.arity, 1) if planes else last)
+        if weight_norm and not planes:
+            nn.init.constant_(last.scale.bias, 0.01)
+        last.clean()
+        known = self.order.last[units]
+        self.ends = np.searchsorted(known, np.arange(-1, values), side="right").tolist()  # units known at degree -1, 0, 1 ..
         self.places = np.argsort(rank).tolist()  # the values in order of their rank
 
+    def steps(self) -> Space:
+        return self.seen
+
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        h, act = self.reader(x, context), self.activation
+        x, told = x.flatten(1), self._told(x.flatten(1), context)
+        h, act = x if self.weight_norm else self.reader(x, context), self.activation
         if self.residual:
-            h = self.layers[0](h)
+            h = self.layers[0](h, *told)
             for first, second in zip(self.layers[1::2], self.layers[2::2], strict=True):
-                h = h + second(act(first(act(h))))
+                h = h + second(act(first(act(h), *told)), *told)
         else:
             for layer in self.layers:
-                h = act(layer(h))
-        return self.head(h).unflatten(1, (self.arity, -1))
+                h = act(layer(h, *told))
+        if self.spread is None:
+            return self.head(h, *told).unflatten(1, (self.arity, *self.seen.event))
+        planes = self.spread(h, *told).unflatten(1, (-1, self.seen.size))
+        return self.head(planes).unflatten(2, self.seen.event)
+
+    def _told(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
+        """What every layer is told beside what it sees."""
+        return (self.reader.read(x, context),) if self.weight_norm and self.reader.channels else ()
 
     def sequential(self, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
-        # Everything stands transposed, a row for each value or unit, so that a step reads the rows above its own. What a step
-        # needs of the weights is cut out beforehand: for small nets the cutting would cost more than the arithmetic.
-        values, channels, rows = self.seen.size, self.reader.channels, _Kept if torch.is_grad_enabled() else _Buffer
+        # Everything stands transposed, a row for each value or unit, sorted by the moment when it is known: at moment 1 the
+        # context and what sees nothing else, at moment r + 2 the value of rank r and the units whose last value it is. Moments
+        # go in groups: what is known before a group is multiplied once for all of it, and a moment adds what its group has
+        # found since; a product for a single unit would cost more than its arithmetic.
+        event, z, values, channels = z.shape, z.flatten(1), self.seen.size, self.joined
         columns = [*range(values, values + channels), *self.places]  # context first
-        weights = [layer.free() if number else layer.free()[:, columns] for number, layer in enumerate(self.layers)]
-        head = self.head.free() if weights else self.head.free()[:, columns]
-        heads = head.view(self.arity, values, -1)[:, self.places].unbind(1)
-        biases = self.head.bias.view(self.arity, values, 1)[:, self.places].unbind(1)
-        blocks = [self.ends[0], *np.diff(self.ends).tolist()]  # units of degree -1, 0, 1 ..
-        cut = [(w.split(blocks), layer.bias[:, None].split(blocks)) for w, layer in zip(weights, self.layers, strict=True)]
-        x, hidden = rows(channels + values, z), [rows(len(weight), z) for weight in weights]
-        if channels:
-            x.put(self.reader.read(z, context).T)
+        layers = [*self.layers, self.spread or self.head]
+        per = len(layers[-1].weight) // values
+        order = torch.arange(per * values).view(per, values)[:, self.places].T.flatten()  # a step's together
+        weights = [layer.free() for layer in layers]
+        weights[0] = weights[0][:, columns]
+        biases, scales = [layer.bias[:, None] for layer in layers], []
+        if self.weight_norm:
+            told = self._told(z, context)
+            scales, biases = ([t.T for t in rows] for rows in zip(*(layer.around(*told) for layer in layers), strict=True))
+            if not told:  # the same for all rows
+                weights, scales = [scale * weight for scale, weight in zip(scales, weights, strict=True)], []
+        for lists in (weights, biases, scales):
+            lists[-1:] = [last[order] for last in lists[-1:]]
+        ends = [[0, *range(channels, channels + values + 1)], *[[0, *self.ends]] * len(self.layers)]  # rows known at a moment
+        known = [(_Kept if torch.is_grad_enabled() else _Buffer)(end, z) for end in ends]
+        asked = z[:, self.places].split(1, 1)
 
-        def units(block: int) -> None:
-            """Computes the units of degree ``block`` - 1 in every layer, out of the values that they see."""
-            below, kept = x.rows(channels + block), 0.0
-            for number, ((weight, bias), store) in enumerate(zip(cut, hidden, strict=True)):
-                h = torch.addmm(bias[block], weight[block][:, : len(below)], below)
-                if self.residual and number % 2 == 0:
-                    h = kept = h + kept
-                linear = self.residual and number == len(cut) - 1
-                store.put(h if linear else self.activation(h))
-                below = store.rows(self.ends[block])
+        def base(number: int, rows: slice, since: int, sizes: list[int] | int) -> list[tuple[Tensor, ...]]:
+            """What is known at the moment ``since`` tells the rows of the next kind, and their weights, piece by piece."""
+            weight, scale = weights[number][rows], [scales[number][rows]] if scales else []
+            told = _scaled(biases[number][rows], *scale, weight[:, : ends[number][since]], known[number].between(0, since))
+            return list(zip(*(rows.split(sizes) for rows in (told, *scale, weight)), strict=True))
 
-        if blocks[0]:
-            units(0)
-        for rank, column in enumerate(z[:, self.places].split(1, 1)):
-            seen = hidden[-1].rows(self.ends[rank]) if hidden else x.rows(channels + rank)
-            params = torch.addmm(biases[rank], heads[rank][:, : len(seen)], seen)
-            x.put(solve(column, params.T.unsqueeze(2)).T)
-            if blocks[rank + 1]:
-                units(rank + 1)
-        return x.rows(channels + values)[channels:].T[:, self.order.rank]
+        def add(number: int, base: tuple[Tensor, ...], since: int, moment: int) -> Tensor:
+            """The same and what was found since."""
+            (*told, weight), start, stop = base, ends[number][since], ends[number][moment]
+            if stop == start:
+                return told[0]
+            return _scaled(*told, weight.narrow(1, start, stop - start), known[number].between(since, moment))
+
+        group = max(16, isqrt(values))
+        for since in range(0, values + 1, group):
+            until, first = min(since + group, values + 1), max(since, 1)  # the first moment that has parameters
+            heads = base(-1, slice(per * (first - 1), per * (until - 1)), since, per)
+            units = []
+            for end in ends[1:]:
+                sizes = np.diff(end[since : until + 1]).tolist()
+                units.append(base(len(units), slice(end[since], end[until]), since, sizes))
+            for moment in range(since, until):
+                if moment:
+                    params = add(-1, heads[moment - first], since, moment)
+                    if self.spread is not None:
+                        params = torch.addmm(self.head.bias[:, None], self.head.weight[:, :, 0], params)
+                    known[0].put(moment + 1, solve(asked[moment - 1], params.T.unsqueeze(2)).T)
+                elif channels:
+                    known[0].put(1, self.reader.read(z, context).T)
+                kept = 0.0
+                for number, pieces in enumerate(units):
+                    h = add(number, pieces[moment - since], since, moment + 1)
+                    if self.residual and number % 2 == 0:
+                        h = kept = h + kept
+                    linear = self.residual and number == len(units) - 1
+                    known[number + 1].put(moment + 1, h if linear else self.activation(h))
+        return known[0].between(1, values + 1).T[:, self.order.rank].view(event)
+
+
+def _scaled(told: Tensor, *rest: Tensor) -> Tensor:
+    """told + weight @ found, or told + scale * (weight @ found)."""
+    *scale, weight, found = rest
+    return torch.addcmul(told, *scale, weight @ found) if scale else torch.addmm(told, weight, found)
 
 
 class _Buffer:
-    """Rows that are filled from the top, in place."""
+    """Rows that become known moment after moment, in place."""
 
-    def __init__(self, count: int, like: Tensor):
-        self.data, self.count = like.new_empty(count, len(like)), 0
+    def __init__(self, ends: list[int], like: Tensor):
+        self.ends, self.data = ends, like.new_empty(ends[-1], len(like))
+        self.places = self.data.split(np.diff(ends, prepend=0).tolist())
 
-    def put(self, rows: Tensor) -> None:
-        self.data[self.count : self.count + len(rows)] = rows
-        self.count += len(rows)
+    def put(self, moment: int, rows: Tensor) -> None:
+        self.places[moment].copy_(rows)
 
-    def rows(self, count: int) -> Tensor:
-        return self.data[:count]
+    def between(self, since: int, moment: int) -> Tensor:
+        """What became known after one moment and until another."""
+        start = self.ends[since]
+        return self.data.narrow(0, start, self.ends[moment] - start)
 
 
 class _Kept:
     """The same, where gradients must find every row as it was."""
 
-    def __init__(self, count: int, like: Tensor):
-        self.data = like.new_empty(0, len(like))
+    def __init__(self, ends: list[int], like: Tensor):
+        self.pieces = [like.new_empty(0, len(like)) for _ in ends]
 
-    def put(self, rows: Tensor) -> None:
-        self.data = torch.cat([self.data, rows])
+    def put(self, moment: int, rows: Tensor) -> None:
+        self.pieces[moment] = rows
 
-    def rows(self, count: int) -> Tensor:
-        return self.data[:count]
+    def between(self, since: int, moment: int) -> Tensor:
+        return torch.cat(self.pieces[since + 1 : moment + 1]) if moment > since else self.pieces[0]

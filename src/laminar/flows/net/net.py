@@ -18,9 +18,11 @@ class Net(nn.Module):
     Attributes:
         reader: joins the context to what the net sees.
         rank: of the events that the net can see: 1 for vectors, 3 for images, None for both.
+        vector_nets, image_nets: what else to choose.
     """
 
     rank: int | None = None
+    vector_nets, image_nets = "net=mlp or net=residual", "net=convnet, net=resnet or net=residual"
     head: nn.Module
 
     def __init__(self, seen: Space, asked: Space, arity: int):
@@ -28,11 +30,7 @@ class Net(nn.Module):
         if self.rank not in (None, len(seen.event)):
             name = type(self).__module__.rpartition(".")[2]
             reads = {1: "vectors", 3: "images"}[self.rank]
-            event, cure = (
-                ("an image", "net=convnet, net=resnet or net=residual")
-                if seen.is_image
-                else ("a vector", "net=mlp or net=residual")
-            )
+            event, cure = ("an image", self.image_nets) if seen.is_image else ("a vector", self.vector_nets)
             raise Refused(f"net={name} reads {reads}, and the event here is {event} {seen.event}: choose {cure}")
         self.seen, self.asked, self.arity = seen, asked, arity
         self.reader = ContextReader(seen)

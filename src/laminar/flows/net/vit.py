@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from laminar.flows.net.attention import attend, check_attention
+from laminar.flows.net.attention import Block, check_attention
 from laminar.flows.net.net import Net, near_zero
 from laminar.flows.space import Context
 
@@ -29,7 +29,11 @@ class ViT(Net):
         channels, *self.sizes = self.seen.event
         self.first = nn.Linear(channels + self.reader.channels, width)
         self.position = nn.Parameter(torch.randn(self.sizes[0] * self.sizes[1], width) * width**-0.5)
-        self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, heads, gelu="tanh") for _ in range(depth)))
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
         self.norm = nn.LayerNorm(width)
         self.head = near_zero(nn.Linear(width, self.outputs))
 
@@ -37,19 +41,3 @@ class ViT(Net):
         tokens = self.reader(x, context).flatten(2).transpose(1, 2)
         h = self.norm(self.blocks(self.first(tokens) + self.position))
         return self.head(h).transpose(1, 2).unflatten(2, self.sizes).unflatten(1, (self.arity, -1))
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
-        for layer in (self.qkv, self.out, self.mlp[0], self.mlp[2]):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, h: Tensor) -> Tensor:
-        h = h + self.out(attend(self.qkv(self.norm_attention(h)), self.heads))
-        return h + self.mlp(self.norm_mlp(h))

@@ -8,11 +8,14 @@ from laminar.flows.transform import Transform
 
 
 class Affine(Transform):
-    """z = low + (high - low) x / upper, for x in [0, upper); log-det = D log((high - low) / upper)."""
+    """z = low + (high - low) x / upper, for x in [0, upper); log-det = D log((high - low) / upper).
+
+    Noise may have blurred that range: it is a scale here.
+    """
 
     def __init__(self, space: Space, low: float = -0.5, high: float = 0.5):
         slope, log_det = slope_of(space, "affine", high - low)
-        super().__init__(space, space.within(high if low == 0 else None))
+        super().__init__(space, space.within(high if low == 0 and not space.blurred else None))
         self.low, self.slope, self.log_det = low, slope, log_det
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ def slope_of(space: Space, name: str, length: float) -> tuple[float | nn.Buffer,
 
     The range is what dequantization leaves in the Space: one for all elements, or one for each.
     """
-    if space.top is None:
+    if None in space.entries("upper"):
         raise Refused(
             f"preprocessing={name} rescales values of a known range, and nothing bounds the values here: "
             "choose preprocessing=none for tables and toy sets"

@@ -8,6 +8,7 @@ from laminar.flows.numerics import sum_event
 from laminar.flows.preprocessing.bounded import slope_of
 from laminar.flows.space import Context, Space
 from laminar.flows.transform import Transform
+from laminar.refused import Refused
 
 
 class Logit(Transform):
@@ -18,6 +19,11 @@ class Logit(Transform):
     """
 
     def __init__(self, space: Space, alpha: float = 0.05):
+        if space.blurred:
+            raise Refused(
+                "preprocessing=logit ends at the edges of the data's range, and dequantization=gaussian leads beyond them: "
+                "choose preprocessing=symmetric"
+            )
         slope, log_det = slope_of(space, "logit", 1.0 - 2.0 * alpha)
         super().__init__(space, space.within(None))
         self.alpha, self.slope, self.constant = alpha, slope, log_det

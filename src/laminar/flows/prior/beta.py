@@ -7,7 +7,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from laminar.flows import noise
-from laminar.flows.numerics import sum_event
+from laminar.flows.numerics import inside, sum_event
 from laminar.flows.prior.prior import Prior
 from laminar.flows.space import Space
 from laminar.refused import Refused
@@ -30,7 +30,7 @@ class Beta(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         log_beta = lgamma(self.a) + lgamma(self.b) - lgamma(self.a + self.b)
-        inner = _inside(z)
+        inner = inside(z)
         log_density = (self.a - 1) * inner.log() + (self.b - 1) * torch.log1p(-inner) - log_beta
         return sum_event(torch.where((z >= 0) & (z <= 1), log_density, -torch.inf))
 
@@ -40,9 +40,4 @@ class Beta(Prior):
             raise Refused(f"temperature={temperature}: a Beta({self.a}, {self.b}) prior needs one above {least:g}")
         u = noise.uniform(self.like(n))
         quantile = betaincinv(1 + (self.a - 1) / temperature, 1 + (self.b - 1) / temperature, u.double().cpu().numpy())
-        return _inside(torch.from_numpy(quantile).to(u))
-
-
-def _inside(z: Tensor) -> Tensor:
-    limits = torch.finfo(z.dtype)
-    return z.clamp(limits.tiny, 1 - limits.eps / 2)
+        return inside(torch.from_numpy(quantile).to(u))

@@ -29,7 +29,7 @@ class Squeeze(Transform):
         if h % factor or w % factor:
             raise Refused(
                 f"squeeze by {factor} does not divide an event of shape {space.event}: "
-                "use fewer size.levels, multiscale=flat, or pad the data"
+                "use fewer size.levels, multiscale=flat, a size.patch that divides it, or pad the data"
             )
         super().__init__(space, space.reshaped(c * factor**2, h // factor, w // factor))
         self.factor, self.order = factor, ORDERS[order]

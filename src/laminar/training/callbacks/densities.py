@@ -1,15 +1,23 @@
-"""Densities: data, model and samples of the plane, after each validation and in the end."""
+"""Densities: what a flow of one or two dimensions looks like, after each validation and in the end."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
-from laminar.data.source import Split
 from laminar.flows.flow import Flow
 from laminar.pictures.densities import densities
+from laminar.pictures.layers import layers
+from laminar.pictures.line import Look, line, look
 from laminar.training.callbacks.artist import Artist
 
 
 class Densities(Artist):
-    """``samples/step-*.png`` after each validation, ``figures/density.png`` of the best weights; for 2-D data alone.
+    """``samples/step-*.png`` after each validation, ``figures/density.png`` of the best weights; for 1-D and 2-D data alone.
+
+    In the end, flows of the line are shown before and after training, those of the plane layer by layer
+    (``figures/layers.png``) as well.
 
     Args:
         n: points shown of the data and of the model.
@@ -18,16 +26,50 @@ class Densities(Artist):
 
     def __init__(self, n: int = 2000, every: int = 1):
         self.n, self.every, self.validations = n, every, 0
+        self.before: Look | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        def begin(path: Path) -> None:
+            split = trainer.datamodule.splits.val
+            self.before = look(module.flow, split.values, split.context)
+            line({"before training": self.before}, split.values, path, trainer.datamodule.source.log_prob)
+
+        if trainer.is_global_zero and module.flow.space.event == (1,) and self.before is None:
+            module.flow.eval()
+            self.draw(trainer, "samples/step-0000000.png", begin)
+            module.flow.train()
+
+    # A run that is resumed still shows how it began.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.before is None else {"before": self.before}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.before = state.get("before")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit" and module.flow.space.event == (2,):
+        if trainer.is_global_zero and trainer.state.fn == "fit" and module.flow.space.event in ((1,), (2,)):
             self.validations += 1
             if self.validations % self.every == 0:
-                self.show(trainer, module.flow, trainer.datamodule.splits.val, f"samples/step-{trainer.global_step:07d}.png")
+                self.show(trainer, module.flow, "val", f"samples/step-{trainer.global_step:07d}.png")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and module.flow.space.event == (2,):
-            self.show(trainer, module.flow, trainer.datamodule.splits.test, "figures/density.png")
+        if trainer.is_global_zero and module.flow.space.event in ((1,), (2,)):
+            self.show(trainer, module.flow, "test", "figures/density.png")
+            if module.flow.space.event == (2,):
+                split = trainer.datamodule.splits.test
+                strip = partial(layers, module.flow, split.values, n=self.n, context=split.context)
+                self.draw(trainer, "figures/layers.png", lambda path: strip(path=path))
 
-    def show(self, trainer: pl.Trainer, flow: Flow, split: Split, file: str) -> None:
-        self.draw(trainer, file, lambda path: densities(flow, split.values, path, self.n, split.context))
+    def show(self, trainer: pl.Trainer, flow: Flow, name: str, file: str) -> None:
+        split = getattr(trainer.datamodule.splits, name)
+
+        def make(path: Path) -> None:
+            if flow.space.event == (2,):
+                densities(flow, split.values, path, self.n, split.context)
+                return
+            looks = {} if self.before is None else {"before training": self.before}
+            looks[f"after {trainer.global_step:,} steps"] = look(flow, split.values, split.context)
+            line(looks, split.values, path, trainer.datamodule.source.log_prob)
+
+        self.draw(trainer, file, make)

@@ -5,7 +5,7 @@ from pytorch_lightning.callbacks import EarlyStopping as Lightnings
 
 
 class EarlyStopping(Lightnings):
-    """Ends training after ``patience`` validations in a row without an improvement of ``val/bpd`` or ``val/nll``.
+    """Ends training after ``patience`` validations in a row without an improvement of the score: ``val/bpd``, ``val/nll``.
 
     Judges after validations alone, never at an epoch's end, which a resumed run passes a second time.
     """

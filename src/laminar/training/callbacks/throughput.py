@@ -1,4 +1,4 @@
-"""Throughput: training examples per second."""
+"""Throughput: training examples and samples per second."""
 
 from time import monotonic
 from typing import Any
@@ -7,16 +7,24 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from laminar.flows import noise
+from laminar.flows.draw import some_context
+from laminar.flows.space import rows_of
+from laminar.refused import Refused
+
 
 class Throughput(Callback):
     """Logs ``examples_per_second`` with each validation: over all ranks, of the time between validations alone.
 
+    With the test comes ``samples_per_second``, of one rank that draws all samples at once; a flow without a way back has none.
+
     Args:
+        samples: drawn to measure that.
         warmup: first batches that are left out (compilation, autotuning, caches).
     """
 
-    def __init__(self, warmup: int = 10):
-        self.warmup, self.batches = warmup, 0
+    def __init__(self, warmup: int = 10, samples: int = 64):
+        self.warmup, self.samples, self.batches = warmup, samples, 0
         self.examples, self.seconds, self.began = 0, 0.0, None
 
     @property
@@ -45,6 +53,20 @@ class Throughput(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.rate is not None:
             module.log("examples_per_second", self.rate, rank_zero_only=True)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        try:
+            self._draw(module, trainer.datamodule, 1)  # warms up
+            began = _now(module)
+            self._draw(module, trainer.datamodule, self.samples)
+            module.log("samples_per_second", self.samples / (_now(module) - began), rank_zero_only=True)
+        except Refused:
+            return
+
+    def _draw(self, module: pl.LightningModule, data: pl.LightningDataModule, n: int) -> None:
+        with noise.keyed(n):  # leaves the training noise where it was
+            context = some_context(module.flow, n, data.splits.test.context)
+            module.flow.sample(n, rows_of(context, slice(None), module.device))
 
 
 def _now(module: pl.LightningModule) -> float:

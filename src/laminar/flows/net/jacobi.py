@@ -1,0 +1,43 @@
+"""Jacobi decoding: the way back of a causal net with all steps at once, until nothing changes (Song, Meng, Liao, Ermon 2021,
+https://arxiv.org/abs/2002.03629)."""
+
+import torch
+from torch import Tensor
+
+from laminar.flows.net.causal import Causal, Solve
+from laminar.flows.space import Context
+
+
+@torch.no_grad()
+def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
+    """x ``(B, *event)`` with x_i = solve(z_i, parameters of step i given x): where ``Causal.sequential`` leads, to rounding.
+
+    Starts at zeros and sets all steps by the net's answer to the last trial. The first k steps are right after k rounds,
+    whatever stands behind them, so T rounds are enough; usually few are needed, since a step hardly depends on most others.
+    A step is through when a round changes neither it nor those before it by more than rounding; the net is asked for a
+    window of steps after those that are through in all rows, and rows that are through leave the batch.
+    """
+    order, eps = net.order.rank.argsort(), torch.finfo(z.dtype).eps
+    steps = len(order)
+    bound = torch.finfo(z.dtype).max ** 0.25
+    z = z.reshape(len(z), -1, steps)[..., order]
+    result, x, rows = torch.empty_like(z), torch.zeros_like(z), torch.arange(len(z), device=z.device)
+    ahead, done = net.ahead(context), 0
+    while len(rows):
+        until = min(done + ahead.window, steps)
+        trial = x[..., done:until]
+        found = solve(z[..., done:until], ahead(x, done, until))
+        changed = ((found - trial).abs() > 8 * eps * (1 + found.abs())).logical_or(~found.isfinite()).any(1)
+        changed[:, 0] = False  # whatever it was, now it is right
+        through = done + torch.where(changed.any(1), changed.int().argmax(1), until - done)
+        # Further steps may be anything yet, and 0 times what is not finite is not the 0 that a mask stands for.
+        trial.copy_(torch.where(found.abs() < bound, found, 0.0))[..., 0] = found[..., 0]
+        over = through == steps
+        if over.any():
+            result[rows[over]] = x[over]
+            on = ~over
+            x, z, rows, through = x[on], z[on], rows[on], through[on]
+            ahead.drop(over)
+        if len(rows):
+            ahead.keep(done := int(through.min()))
+    return result[..., net.order.rank].view(len(result), *net.seen.event)
