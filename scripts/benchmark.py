@@ -1,11 +1,14 @@
 """How long a flow's operations take: python scripts/benchmark.py flow=glow data=cifar10 size.width=128 [rounds=9]
 
-Takes the overrides of laminar-train. Scores, trains and samples one batch, eager and compiled, by turns within one process, so
-that the ratios between the rows mean something on a machine that drifts.
+Takes the overrides of laminar-train, those of several flows with -- between them. Scores, trains and samples one batch, eager
+and compiled, by turns within one process, so that the ratios between the rows mean something on a machine that drifts. Of an
+autoregressive flow it draws the same samples step after step (its way, or by layer.inverse), all steps at once, and by a whole
+pass of the nets for each step.
 """
 
 import sys
 from functools import partial
+from itertools import groupby
 from statistics import median
 from time import perf_counter
 
@@ -18,10 +21,11 @@ from laminar.config.pages import compose
 from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows.initialise import initialising
+from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.net.causal import Causal
 from laminar.flows.space import rows_of
 
-NAIVE = "sample, a pass for each value"
+JACOBI, NAIVE = "sample, all at once", "sample, a pass for each step"
 
 
 def main(overrides: list[str], rounds: int) -> None:
@@ -45,6 +49,7 @@ def main(overrides: list[str], rounds: int) -> None:
             (kind, "sample"): lambda flow=flow: sampled(flow, len(x), context),
         }
         if kind == "eager" and any(isinstance(module, Causal) for module in flow.modules()):
+            operations[kind, JACOBI] = lambda flow=flow: at_once(flow, len(x), context)
             operations[kind, NAIVE] = lambda flow=flow: naively(flow, len(x), context)
     times = {key: [] for key in operations}
     for turn in track(range(rounds + 2), "rounds", transient=True):
@@ -61,9 +66,10 @@ def main(overrides: list[str], rounds: int) -> None:
     for name in ("log_prob", "train", "sample"):
         eager, compiled = median(times["eager", name]), median(times["compiled", name])
         table.add_row(name, f"{eager:.1f}", f"{compiled:.1f}", f"{eager / compiled:.2f}")
-    if ("eager", NAIVE) in times:
-        naive = median(times["eager", NAIVE])
-        table.add_row(NAIVE, f"{naive:.1f}", "", f"{naive / eager:.1f} x sample")
+    for name in (JACOBI, NAIVE):
+        if ("eager", name) in times:
+            other = median(times["eager", name])
+            table.add_row(name, f"{other:.1f}", "", f"{other / eager:.2f} x sample")
     Console().print(table)
 
 
@@ -90,10 +96,22 @@ def naively(flow, n, context):
 
 
 def a_pass_for_each_value(net, solve, z, context=None):
-    x = torch.zeros_like(z)
-    for place in net.order.rank.argsort():
-        x[:, place : place + 1] = solve(z[:, place : place + 1], net(x, context)[:, :, place : place + 1])
+    x, steps = torch.zeros_like(z), net.steps().size
+    values = x.view(len(x), -1, steps)
+    for step in net.order.rank.argsort():
+        params = net(x, context).reshape(len(x), net.arity, -1, steps)[..., step]
+        values[..., step] = solve(z.reshape(values.shape)[..., step], params)
     return x
+
+
+def at_once(flow, n, context):
+    """The same samples, by all steps at once until nothing changes."""
+    before = [part.decoding for part in flow.modules() if isinstance(part, Autoregressive)]
+    flow.decode_by("jacobi")
+    try:
+        return sampled(flow, n, context)
+    finally:
+        flow.decode_by(before[0])
 
 
 def trained(flow, optimizer, x, context):
@@ -104,4 +122,7 @@ def trained(flow, optimizer, x, context):
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    main([w for w in words if not w.startswith("rounds=")], next((int(w[7:]) for w in words if w.startswith("rounds=")), 9))
+    turns = next((int(word[7:]) for word in words if word.startswith("rounds=")), 9)
+    for _, flow_words in groupby((word for word in words if not word.startswith("rounds=")), "--".__eq__):
+        if (overrides := [*flow_words]) != ["--"]:
+            main(overrides, turns)

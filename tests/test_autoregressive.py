@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from laminar.flows.compose.inverse import Inverse
+from laminar.flows.coupling.law import Law
 from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.net.causal import MaskedLinear
 from laminar.flows.net.made import MADE
@@ -210,7 +211,18 @@ class Upside(Order):
         return np.arange(space.size + 1)
 
 
+class OneWay(Law):
+    arity = 1
+
+    def __call__(self, x, params):
+        return x + params[:, 0] + x**3, torch.log1p(3 * x**2)
+
+
 WRONG = {
+    "a law without inverse, asked to sample": (
+        lambda: cooked(VECTOR, law=OneWay).inverse(batch(VECTOR)),
+        "OneWay has no inverse, so this flow scores data and draws none",
+    ),
     "a net that sees everything": (
         lambda: cooked(VECTOR, partial(MLP, width=8)),
         "net=mlp lets every parameter see every value",

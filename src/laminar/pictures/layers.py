@@ -9,6 +9,7 @@ from torch import Tensor
 
 from laminar.flows import noise
 from laminar.flows.compose.chain import Chain
+from laminar.flows.compose.inverse import Inverse
 from laminar.flows.compose.multiscale import Multiscale
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context, rows_of
@@ -28,8 +29,14 @@ def stations(flow: Flow, x: Tensor, context: Context = None) -> list[tuple[str, 
         for part in layers_of(flow.transform):
             before, x = x, part(x, context)[0]
             if not torch.equal(before.to(x), x):
-                found.append((type(part).__module__.rpartition(".")[2], x.cpu()))
+                found.append((name_of(part), x.cpu()))
     return found
+
+
+def name_of(part: Transform) -> str:
+    """What a part is called on the command line; an inverse, what it is the inverse of."""
+    name = type(part).__module__.rpartition(".")[2]
+    return f"{name_of(part.transform)}⁻¹" if isinstance(part, Inverse) else name
 
 
 def layers_of(transform: Transform) -> Iterator[Transform]:

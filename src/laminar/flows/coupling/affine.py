@@ -74,11 +74,13 @@ class Affine(Law):
         return torch.cat([torch.zeros(self.arity), torch.ones(self.shared)])
 
     def __call__(self, x: Tensor, params: Tensor, shared: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_scale = self.scale(params[:, 0], shared)
+        s, t = params.unbind(1)
+        log_scale = self.scale(s, shared)
         if self.centred:
-            return (x - params[:, 1]) * log_scale.exp(), log_scale
-        return torch.addcmul(params[:, 1], x, log_scale.exp()), log_scale
+            return (x - t) * log_scale.exp(), log_scale
+        return torch.addcmul(t, x, log_scale.exp()), log_scale
 
     def inverse(self, y: Tensor, params: Tensor, shared: Tensor | None = None) -> Tensor:
-        scale = torch.exp(-self.scale(params[:, 0], shared))
-        return torch.addcmul(params[:, 1], y, scale) if self.centred else (y - params[:, 1]) * scale
+        s, t = params.unbind(1)
+        scale = self.scale(s, shared).neg().exp()
+        return torch.addcmul(t, y, scale) if self.centred else (y - t) * scale

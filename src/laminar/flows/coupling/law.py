@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from laminar.flows.space import Space
+from laminar.refused import Refused
 
 
 class Law:
@@ -11,7 +12,7 @@ class Law:
 
     ``params`` are planes of shape ``(B, arity, *event)``, which a conditioner gives: each element has its own. ``shared`` are
     what the layer learns beside it, ``(shared, 1, .., 1)`` once for all elements, or ``(shared, *event)`` (a channel's may
-    stand for its positions); None if the law shares nothing. Both are unconstrained; the law maps them into its range.
+    stand for its positions); not given where the law shares nothing. Both are unconstrained; the law maps them into its range.
 
     Attributes:
         arity: parameters per element that the conditioner gives.
@@ -36,5 +37,8 @@ class Law:
         raise NotImplementedError
 
     def inverse(self, y: Tensor, params: Tensor, shared: Tensor | None = None) -> Tensor:
-        """x such that f(x; params, shared) = y."""
-        raise NotImplementedError
+        """x such that f(x; params, shared) = y. A law without it scores data, and refuses to sample."""
+        raise Refused(
+            f"{type(self).__name__} has no inverse, so this flow scores data and draws none: to sample choose another coupling "
+            "(coupling=rational_quadratic), or turn its layers round (flow=iaf)"
+        )

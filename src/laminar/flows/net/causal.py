@@ -25,6 +25,7 @@ class Causal(Net):
         order: recipe ``(space)`` of the ranks of the steps, cooked with ``steps()``.
 
     Attributes:
+        ranks, places: of each step its rank, and of each rank its step.
         graphs: whether it can follow an order in which a value does not see all values of lower rank.
     """
 
@@ -40,6 +41,8 @@ class Causal(Net):
         if not self.order.total and not self.graphs:
             name, graph = (type(part).__module__.rpartition(".")[2] for part in (self, self.order))
             raise Refused(f"net={name} sees all that comes before a value, and order={graph} only some of it: choose net=made")
+        self.register_buffer("ranks", torch.tensor(self.order.rank), persistent=False)
+        self.register_buffer("places", torch.tensor(self.order.rank.argsort()), persistent=False)
 
     def steps(self) -> Space:
         """What the net walks through, one value for each step: the positions of an image, or the values of a vector."""
@@ -68,9 +71,8 @@ class Ahead:
 
     def __call__(self, x: Tensor, since: int, until: int) -> Tensor:
         """Those of the steps ``since`` to ``until``, ``(B, arity, n, steps)``, for values x ``(B, n, T)`` in the order."""
-        rank = self.net.order.rank
-        params = self.net(x[:, :, rank].reshape(len(x), *self.net.seen.event), self.context)
-        return params.reshape(*params.shape[:2], -1, len(rank))[..., rank.argsort()[since:until]]
+        params = self.net(x[:, :, self.net.ranks].reshape(len(x), *self.net.seen.event), self.context)
+        return params.reshape(*params.shape[:2], -1, x.shape[2])[..., self.net.places[since:until]]
 
     def drop(self, rows: Tensor) -> None:
         """These need no more, bool ``(B,)``."""

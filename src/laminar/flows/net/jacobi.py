@@ -17,10 +17,8 @@ def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Ten
     A step is through when a round changes neither it nor those before it by more than rounding; the net is asked for a
     window of steps after those that are through in all rows, and rows that are through leave the batch.
     """
-    order, eps = net.order.rank.argsort(), torch.finfo(z.dtype).eps
-    steps = len(order)
-    bound = torch.finfo(z.dtype).max ** 0.25
-    z = z.reshape(len(z), -1, steps)[..., order]
+    steps, eps, bound = len(net.places), torch.finfo(z.dtype).eps, torch.finfo(z.dtype).max ** 0.25
+    z = z.reshape(len(z), -1, steps)[..., net.places]
     result, x, rows = torch.empty_like(z), torch.zeros_like(z), torch.arange(len(z), device=z.device)
     ahead, done = net.ahead(context), 0
     while len(rows):
@@ -40,4 +38,4 @@ def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Ten
             ahead.drop(over)
         if len(rows):
             ahead.keep(done := int(through.min()))
-    return result[..., net.order.rank].view(len(result), *net.seen.event)
+    return result[..., net.ranks].view(len(result), *net.seen.event)

@@ -23,8 +23,6 @@ class Recurrent(Causal):
         self.channels = self.seen.event[0] if self.seen.is_image else 1
         self.gru = nn.GRU(self.channels + self.reader.channels, width, depth)
         self.head = near_zero(nn.Linear(width, self.arity * self.channels))
-        for name, index in (("ranks", self.order.rank), ("places", self.order.rank.argsort())):
-            self.register_buffer(name, torch.from_numpy(index).to(self.head.weight.device), persistent=False)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         steps = self._steps(x, self.channels)

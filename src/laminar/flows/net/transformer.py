@@ -47,8 +47,6 @@ class Transformer(Causal):
             nn.init.normal_(self.told.weight, std=0.01)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.head = near_zero(nn.Linear(width, self.arity * self.channels))
-        for name, index in (("ranks", self.order.rank), ("places", self.order.rank.argsort())):
-            self.register_buffer(name, torch.from_numpy(index).to(self.position.device), persistent=False)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         params = self._answers(_before(self._tokens(x)), self._around(x, context))
