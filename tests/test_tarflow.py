@@ -103,6 +103,21 @@ def test_rounds_are_at_most_steps_even_where_every_step_matters():
     assert rounds == sorted(rounds, reverse=True) and rounds[-1] < rounds[0]  # what is through is not computed again
 
 
+def test_a_tolerance_saves_rounds_and_costs_as_much():
+    layer, z, rounds = cooked("transformer"), batch(IMAGE, 4), {}
+
+    def solve(z, params):
+        rounds[tolerance] = rounds.get(tolerance, 0) + 1
+        return layer.law.inverse(z, params)
+
+    with torch.no_grad():
+        expected = layer.inverse(z)
+        for tolerance in (0.0, 1e-3):
+            off = (jacobi(layer.net, solve, z, tolerance=tolerance) - expected).abs().max()
+            assert off < (1e-9 if tolerance == 0 else 0.05)
+    assert rounds[1e-3] < rounds[0.0]
+
+
 def guided_flow() -> Flow:
     torch.manual_seed(0)
     layers = [partial(Rescale, low=-1.0, high=1.0), *[autoregressive(net=transformer)] * 2]
@@ -176,6 +191,7 @@ def test_a_flow_of_noisy_pixels_scores_the_noisy_and_samples_without_noise():
 WRONG = {
     "patches": (lambda: flow(DIGITS, "flow=tarflow", "size.patch=3"), "squeeze by 3 does not divide.*size.patch"),
     "decoding": (lambda: flow(DIGITS, "flow=tarflow", "layer.inverse=parallel"), "inverse is sequential or jacobi"),
+    "tolerance": (lambda: flow(DIGITS, "flow=tarflow", "layer.tolerance=-1"), "tolerance=-1 can never be met"),
     "nothing autoregressive": (
         lambda: flow(CIFAR, "flow=glow", "size.levels=1", "size.steps=1", device="meta").decode_by("jacobi"),
         "this flow has none",

@@ -11,6 +11,7 @@ _HOMES = {
     "Transform": "flows.transform",
     "Chain": "flows.compose.chain",
     "Step": "flows.layer.step",
+    "bridge": "flows.bridge",
     "initialising": "flows.initialise",
     "Refused": "refused",
 }

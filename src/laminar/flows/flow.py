@@ -157,13 +157,13 @@ class Flow(nn.Module):
             (score,) = torch.autograd.grad(self.density().log_prob(z, context).sum(), z)
         return z.detach() + self._dequantizer.sigma**2 * score
 
-    def decode_by(self, inverse: str) -> None:
-        """Chooses how autoregressive layers find x: ``sequential`` or ``jacobi``, the same to rounding."""
+    def decode_by(self, inverse: str, tolerance: float = 0.0) -> None:
+        """Chooses how autoregressive layers find x: ``sequential`` or ``jacobi``, the same to rounding, or to a tolerance."""
         layers = [part for part in self.modules() if isinstance(part, Autoregressive)]
         if not layers:
             raise Refused(f"inverse={inverse} is a choice of autoregressive layers, and this flow has none: leave it out")
         for layer in layers:
-            layer.decode_by(inverse)
+            layer.decode_by(inverse, tolerance)
 
     def sample_with_log_prob(self, n: int, context: Context = None) -> tuple[Tensor, Tensor]:
         """n draws with their log p(x) ``(n,)``, differentiable in the parameters.

@@ -32,7 +32,7 @@ def start(config: DictConfig) -> None:
         raise Refused(f"steps={config.steps} has no two ends: take 2 or more")
     flow, trained, folder = open_run(config.run, config.device, config.allow)
     if config.inverse is not None:
-        flow.decode_by(config.inverse)
+        flow.decode_by(config.inverse, config.tolerance)
     out = place(config, flow, folder)
     if config.mode == "sample":
         context = chosen_context(flow, config.n, config.label)

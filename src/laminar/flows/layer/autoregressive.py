@@ -30,6 +30,7 @@ class Autoregressive(Transform):
         order: recipe ``(space)``: which values, or positions of an image, come before which.
         inverse: ``sequential`` finds step after step, in one pass of the net; ``jacobi`` all steps at once, in as many passes
             as it takes until nothing changes. The same x; which is faster depends on the net, the machine and the batch.
+        tolerance: for jacobi, a relative change that counts as none; 0 for rounding.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Autoregressive(Transform):
         net: Callable[..., Causal],
         order: Callable[[Space], Order],
         inverse: str = "sequential",
+        tolerance: float = 0.0,
     ):
         super().__init__(space)
-        self.decode_by(inverse)
+        self.decode_by(inverse, tolerance)
         kind = getattr(net, "func", net)
         if isinstance(kind, type) and not issubclass(kind, Causal):
             raise Refused(
@@ -66,11 +68,13 @@ class Autoregressive(Transform):
         z, log_slope = self.law(x, *self.params(x, context))
         return z, sum_event(log_slope)
 
-    def decode_by(self, inverse: str) -> None:
+    def decode_by(self, inverse: str, tolerance: float = 0.0) -> None:
         """Chooses how x is found, for calls to come."""
         if inverse not in ("sequential", "jacobi"):
             raise Refused(f"inverse is sequential or jacobi, not {inverse!r}")
-        self.decoding = inverse
+        if tolerance < 0:
+            raise Refused(f"tolerance={tolerance} can never be met: take 0, for rounding, or more")
+        self.decoding, self.tolerance = inverse, tolerance
 
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
         def solve(z: Tensor, params: Tensor) -> Tensor:
@@ -80,7 +84,8 @@ class Autoregressive(Transform):
         if learning and self.decoding == "sequential":
             return self.net.sequential(solve, z, context)
         with torch.inference_mode():  # many small operations: without version counters each costs a third less
-            x = jacobi(self.net, solve, z, context) if self.decoding == "jacobi" else self.net.sequential(solve, z, context)
+            at_once = self.decoding == "jacobi"
+            x = jacobi(self.net, solve, z, context, self.tolerance) if at_once else self.net.sequential(solve, z, context)
         x = x if torch.is_inference_mode_enabled() else x.clone()
         return self._implicit(x, z, context) if learning else x
 

@@ -9,15 +9,18 @@ from laminar.flows.space import Context
 
 
 @torch.no_grad()
-def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
+def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None, tolerance: float = 0.0) -> Tensor:
     """x ``(B, *event)`` with x_i = solve(z_i, parameters of step i given x): where ``Causal.sequential`` leads, to rounding.
 
     Starts at zeros and sets all steps by the net's answer to the last trial. The first k steps are right after k rounds,
     whatever stands behind them, so T rounds are enough; usually few are needed, since a step hardly depends on most others.
     A step is through when a round changes neither it nor those before it by more than rounding; the net is asked for a
     window of steps after those that are through in all rows, and rows that are through leave the batch.
+
+    Args:
+        tolerance: a change by so much, relative to 1 + |x|, is none: fewer rounds, and an x that is off by about as much.
     """
-    steps, eps, bound = len(net.places), torch.finfo(z.dtype).eps, torch.finfo(z.dtype).max ** 0.25
+    steps, least, bound = len(net.places), max(tolerance, 8 * torch.finfo(z.dtype).eps), torch.finfo(z.dtype).max ** 0.25
     z = z.reshape(len(z), -1, steps)[..., net.places]
     result, x, rows = torch.empty_like(z), torch.zeros_like(z), torch.arange(len(z), device=z.device)
     ahead, done = net.ahead(context), 0
@@ -25,7 +28,7 @@ def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Ten
         until = min(done + ahead.window, steps)
         trial = x[..., done:until]
         found = solve(z[..., done:until], ahead(x, done, until))
-        changed = ((found - trial).abs() > 8 * eps * (1 + found.abs())).logical_or(~found.isfinite()).any(1)
+        changed = ((found - trial).abs() > least * (1 + found.abs())).logical_or(~found.isfinite()).any(1)
         changed[:, 0] = False  # whatever it was, now it is right
         through = done + torch.where(changed.any(1), changed.int().argmax(1), until - done)
         # Further steps may be anything yet, and 0 times what is not finite is not the 0 that a mask stands for.
