@@ -13,6 +13,7 @@ from laminar.flows.coupling.additive import Additive
 from laminar.flows.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
 from laminar.flows.coupling.deep_sigmoid import DeepSigmoid
 from laminar.flows.coupling.dense_deep_sigmoid import DenseDeepSigmoid
+from laminar.flows.coupling.gated import Gated
 from laminar.flows.coupling.integral import Integral
 from laminar.flows.coupling.mixture_gaussian import MixtureGaussian
 from laminar.flows.coupling.mixture_logistic import MixtureLogistic
@@ -22,6 +23,7 @@ from laminar.flows.coupling.rational_quadratic import RationalQuadratic
 from laminar.flows.dequantization.none import Reals
 from laminar.flows.initialise import SetByData
 from laminar.flows.layer.autoregressive import Autoregressive
+from laminar.flows.layer.continuous import Continuous
 from laminar.flows.layer.coupling import Coupling
 from laminar.flows.layer.elementwise import Elementwise
 from laminar.flows.layer.step import Step
@@ -38,6 +40,8 @@ from laminar.flows.mix.permute import Permute
 from laminar.flows.mix.plu import PLU
 from laminar.flows.mix.triangular import Triangular
 from laminar.flows.net.causal import MaskedLinear
+from laminar.flows.net.concat import Concat
+from laminar.flows.net.concat_squash import ConcatSquash
 from laminar.flows.net.convnet import ConvNet
 from laminar.flows.net.made import MADE
 from laminar.flows.net.mlp import MLP
@@ -59,10 +63,13 @@ from laminar.flows.preprocessing.sigmoid import Sigmoid as SigmoidTransform
 from laminar.flows.reshape.flatten import Flatten
 from laminar.flows.reshape.squeeze import Squeeze
 from laminar.flows.reshape.unsqueeze import Unsqueeze
+from laminar.flows.solver.dopri5 import Dopri5
 from laminar.flows.space import Space
+from laminar.flows.trace.exact import Exact
 
 VECTOR = Space((6,))
 ODD = Space((5,))
+SPATIAL = Space((3,))
 IMAGE = Space((2, 4, 4))
 GREY = Space((1, 4, 4))
 PIXELS = Space((1, 4, 4), upper=16.0)
@@ -78,6 +85,7 @@ LAWS = {
     "affine_exp": partial(Affine, Exp()),
     "affine_tanh": partial(Affine, Tanh()),
     "affine_sigmoid": partial(Affine, Sigmoid()),
+    "gated": partial(Gated, forget=1.0),
     "mixture_logistic": partial(MixtureLogistic, components=3),
     "mixture_logistic_unit": partial(MixtureLogistic, components=3, onto="unit"),
     "mixture_gaussian": partial(MixtureGaussian, components=3),
@@ -243,6 +251,20 @@ TRANSFORMS |= {f"coupling_{name}": (partial(step(law, mlp), mask=partial(Parity)
 TRANSFORMS |= {
     f"mask_{name}": (partial(step(net=mlp if space.is_vector else conv), mask=mask), space)
     for name, (mask, space) in MASKS.items()
+}
+
+
+def continuous(net=ConcatSquash, trace=Exact, **options):
+    """Solved so tightly that the laws of the exact hold."""
+    net = partial(net, width=8, depth=2)
+    return partial(Continuous, net=net, trace=trace, solver=partial(Dopri5, 1e-10, 1e-10), **options)
+
+
+TRANSFORMS |= {
+    "continuous": (continuous(learn_end=True), SPATIAL),
+    "continuous_by_autograd": (continuous(partial(Concat, activation=nn.GELU), end=0.5), SPATIAL),
+    "continuous_conditional": (continuous(), Space((3,), context={"label": (3,)})),
+    "continuous_chunked": (continuous(partial(Concat, activation=nn.Softplus), partial(Exact, chunk=2)), SPATIAL),
 }
 
 

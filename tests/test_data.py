@@ -344,7 +344,8 @@ def test_npz_missing_or_truncated(tmp_path):
 @pytest.mark.parametrize("page", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
 def test_every_page_builds_a_source(page, tmp_path):
     config = OmegaConf.load(CONF / "data" / f"{page}.yaml")
-    config.pop("defaults", None)
+    varied = [name for name in config.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    config = OmegaConf.merge(*(OmegaConf.load(CONF / "data" / f"{name}.yaml") for name in varied), config)
     for option, value in {"path": str(tmp_path), "size": 8}.items():
         if OmegaConf.is_missing(config, option):
             config[option] = value
@@ -356,7 +357,8 @@ def test_every_page_builds_a_source(page, tmp_path):
 def test_real_valued_sets_take_neither_dequantization_nor_preprocessing(tmp_path, page, dequantization):
     (tmp_path / "primary.yaml").write_text(
         f"hydra: {{searchpath: ['file://{CONF}']}}\n"
-        f"defaults: [_self_, {{dequantization: uniform}}, {{preprocessing: affine}}, {{data: {page}}}]"
+        f"defaults: [_self_, {{dequantization: uniform}}, {{preprocessing: affine}}, "
+        f"{{observation: bernoulli}}, {{data: {page}}}]"
     )
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         config = compose("primary")

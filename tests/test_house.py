@@ -23,22 +23,25 @@ from laminar.flows.mask.partition import Partition
 from laminar.flows.mask.scheme import Scheme
 from laminar.flows.net.net import Net
 from laminar.flows.prior.prior import Prior
+from laminar.flows.solver.solver import Solver
+from laminar.flows.trace.trace import Trace
 from laminar.flows.transform import Transform
 from laminar.training.logger.logger import RunLogger
 from laminar.training.objective.objective import Objective
+from laminar.training.target.target import Target
 
 ROOT = Path(__file__).parents[1]
 SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
-    {"space", "numerics", "noise", "guidance", "ledger", "initialise"},
+    {"space", "numerics", "noise", "guidance", "ledger", "initialise", "solver", "trace"},
     {"transform", "order"},
-    {"context", "coupling", "mask", "net", "prior"},
+    {"context", "coupling", "mask", "net", "observation", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
     {"layer"},
     {"flow"},
-    {"draw", "bridge"},
+    {"draw", "bridge", "naive"},
 ]
 FLOOR = {room: (height, 0) for height, rooms in enumerate(WINGS) for room in rooms}
 FLOOR |= {f"flows.{room}": (1, height) for height, rooms in enumerate(LIBRARY) for room in rooms}
@@ -46,11 +49,12 @@ FLOOR |= {f"flows.{room}": (1, height) for height, rooms in enumerate(LIBRARY) f
 # A group of pages -> the folder that it orders from.
 MENUS = {
     **{group: f"flows/{group}" for group in ("coupling", "mask", "order", "net", "prior", "mix", "norm", "context")},
-    **{group: f"flows/{group}" for group in ("preprocessing", "dequantization")},
+    **{group: f"flows/{group}" for group in ("preprocessing", "dequantization", "observation", "solver", "trace")},
     "layer": "flows/layer",
     "multiscale": "flows/compose",
+    "posterior": "flows/flow",
     "data": "data",
-    **{group: f"training/{group}" for group in ("objective", "callbacks", "logger")},
+    **{group: f"training/{group}" for group in ("objective", "target", "callbacks", "logger")},
 }
 FILES = {
     ".".join(("laminar", *path.relative_to(SOURCE).with_suffix("").parts)): path
@@ -165,7 +169,8 @@ def test_the_root_of_a_page_points_into_its_own_folder(page):
 @pytest.mark.parametrize("group", MENUS)
 def test_every_final_class_of_a_menu_can_be_ordered(group):
     # Beside these, a folder holds what they are made of.
-    orders = (Law, Partition, Scheme, Net, Prior, Transform, Coupling, Source, Objective, Callback, RunLogger)
+    orders = (Law, Partition, Scheme, Net, Prior, Trace, Solver, Transform, Coupling, Source, Objective, Target)
+    orders += (Callback, RunLogger)
     ordered = {target for page in CONF.rglob("*.yaml") for target in targets(read(page))}
     assert {name for name in final_classes(group) if issubclass(get_object(name), orders)} <= ordered
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from recipes import MASKS, TRANSFORMS, batch, context_of, disturb, mlp, step
 
+from laminar.flows.layer.continuous import Continuous
 from laminar.flows.net.resnet import ResNet
 from laminar.flows.transform import Transform
 
@@ -49,7 +50,8 @@ def test_inverse_log_det_is_minus_forward(name):
     transform, x, context = built(name)
     z, contribution = transform(x, context)
     back, log_det = transform.inverse_with_log_det(z, context)
-    torch.testing.assert_close(back, transform.inverse(z, context), rtol=0, atol=0)
+    solved = 1e-10 if isinstance(transform, Continuous) else 0  # the steps for x alone are others
+    torch.testing.assert_close(back, transform.inverse(z, context), rtol=0, atol=solved)
     torch.testing.assert_close(log_det, -contribution, rtol=1e-9, atol=1e-9, check_dtype=False)
 
 

@@ -23,7 +23,8 @@ def unread(config: dict[str, Any], words: Sequence[str]) -> list[str]:
         Refused: where somebody chose one, by a word of the command line or in an experiment's page, or made it up: it would
             silently do nothing. Likewise for a size word.
     """
-    read = set(_read(config, "flow", set()))
+    seen: set[str] = set()
+    read = {word for root in ("flow", "objective") for word in _read(config, root, seen)}
     keys = {word.split(".")[0] for word in read} | {"flow"}
     chosen = list(_chosen(words))
     idle = [key for key in config if key not in OWN | keys]

@@ -65,10 +65,10 @@ class Share:
 
 
 class Order:
-    """An epoch's permutation, flips and shifts, drawn for all rows at once: no sharing of the work changes them."""
+    """An epoch's permutation, flips, shifts and binary values, each row's own: no sharing of the work changes them."""
 
     def __init__(self, source: Source, split: Split, seed: int, epoch: int):
-        self.split, self.flip, self.shift = split, None, None
+        self.split, self.flip, self.shift, self.key = split, None, None, (seed, epoch)
         generator = torch.Generator().manual_seed(int(mix(seed, epoch, ORDER)))
         rows = len(split)
         self.permutation = torch.randperm(rows, generator=generator)
@@ -80,7 +80,7 @@ class Order:
 
     def values(self, index: Tensor) -> Tensor:
         """The rows' values, flipped and shifted; a shift repeats the edge that it leaves behind."""
-        x = self.split.values[index]
+        x = self.split.redrawn(index, *self.key)
         if self.flip is None and self.shift is None:
             return x
         height, width = x.shape[-2:]

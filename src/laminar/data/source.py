@@ -6,6 +6,7 @@ from hashlib import sha256
 from math import log2
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_sides
@@ -14,7 +15,7 @@ from laminar.flows.noise import mix
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
 
-TEST_SEED, CUT = 0, 0xC07
+TEST_SEED, CUT, BINARY = 0, 0xC07, 0xB1
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,15 @@ class Split:
         values: uint8 ``(N, C, H, W)`` for images, float32 ``(N, D)`` for real vectors.
         context: name -> tensor ``(N, ...)``: what each row comes with. Class numbers, int64 ``(N,)``, are its ``label``.
         ids: int64 ``(N,)``, the rows' places in the set that they were cut from.
+        chances: uint8, of the values' shape: of binary values that are drawn again for every epoch, how likely a 1 is, in
+            steps of 1 / ``steps``; None where values stay as they are.
     """
 
     values: Tensor
     context: dict[str, Tensor]
     ids: Tensor
+    chances: Tensor | None = None
+    steps: int = 1
 
     @classmethod
     def whole(cls, values: Tensor, label: Tensor | None = None, **context: Tensor) -> "Split":
@@ -44,12 +49,23 @@ class Split:
         return len(self.values)
 
     def pick(self, rows: Tensor) -> "Split":
-        return Split(self.values[rows], rows_of(self.context, rows), self.ids[rows])
+        chances = None if self.chances is None else self.chances[rows]
+        return replace(self, values=self.values[rows], context=rows_of(self.context, rows), ids=self.ids[rows], chances=chances)
+
+    def redrawn(self, rows: Tensor, *key: int) -> Tensor:
+        """Some rows' values; binary ones drawn anew, each a function of (key, its row) alone."""
+        if self.chances is None:
+            return self.values[rows]
+        chances = self.chances[rows]
+        drawn = mix(*key, BINARY, rows.numpy()[:, None], np.arange(chances[0].numel())) % np.uint64(self.steps)
+        return (torch.from_numpy(drawn.astype(np.uint8)).view_as(chances) < chances).byte()
 
     def digest(self) -> str:
-        """SHA-256 of ids and values."""
+        """SHA-256 of ids and values, and of the chances that they are drawn by."""
         digest = sha256(self.ids.numpy())
-        digest.update(self.values.contiguous().numpy())
+        for part in (self.values, self.chances):
+            if part is not None:
+                digest.update(part.contiguous().numpy())
         return digest.hexdigest()
 
 
@@ -71,11 +87,14 @@ class Source:
         flip: mirrors training images left to right at random.
         shift: moves training images at random, by up to this share of their sides; edges are repeated.
         pad: rings of zeros around an image. They count as dimensions: bits/dim are those of the padded image.
+        binary: draws integers as 0 or 1, the chance of a 1 being value / (levels - 1): ``static`` once, the same whatever the
+            run's seed; ``dynamic`` training rows again for every epoch, all others once. None keeps the integers.
         parents: which values each value depends on, where that is known: ``order=dag`` reads it from the config.
     """
 
     levels: int | None = 256
     classes: int | None = None
+    empty = False  # whether its rows are numbers alone, for objectives that read no data
     log_prob: Callable[[Tensor], Tensor] | None = None  # of a known density: (B, *event) -> (B,), nats
     held_out_for_test: float = 0.1  # of a set without a test split; the same rows whatever the run's seed
 
@@ -89,6 +108,7 @@ class Source:
         flip: bool = False,
         shift: float = 0.0,
         pad: int = 0,
+        binary: str | None = None,
         parents: Sequence[Sequence[int]] | Mapping[str, Sequence[str]] | None = None,
     ):
         for option, number in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -104,6 +124,12 @@ class Source:
         self.validation, self.flip, self.shift, self.pad, self.parents = validation, flip, shift, pad, parents
         self.dropped_bits = 0 if num_bits is None else self._dropped_bits(num_bits)
         self.levels = self.levels and self.levels >> self.dropped_bits
+        if binary not in (None, "static", "dynamic"):
+            raise Refused(f"data.binary={binary} is none of static and dynamic: take one, or null for the values themselves")
+        if binary and (self.levels is None or self.levels < 2):
+            raise Refused(f"data.binary={binary} draws integers as 0 or 1, and this set has none to draw: leave it null")
+        self.binary, self.steps = binary, (self.levels or 1) - 1
+        self.levels = 2 if binary else self.levels
 
     @property
     def name(self) -> str:
@@ -115,16 +141,22 @@ class Source:
 
     def load(self, seed: int) -> Splits:
         """Disjoint splits. The test rows never depend on ``seed``; validation rows are cut by it."""
-        train, val, test = self.read()
+        train, val, test = (split and self._prepared(split, place) for place, split in enumerate(self.read()))
         if test is None:
             train, test = hold_out(train, self.held_out_for_test, TEST_SEED, "data.test")
         if val is None:
             train, val = hold_out(train, self.validation, seed, "data.validation")
-        return Splits(*(self._prepared(split) for split in (train, val, test)))
+        return Splits(train, replace(val, chances=None), replace(test, chances=None))
 
-    def _prepared(self, split: Split) -> Split:
+    def _prepared(self, split: Split, place: int) -> Split:
         values = split.values >> self.dropped_bits if self.dropped_bits else split.values
-        return replace(split, values=pad_sides(values, [self.pad] * 4) if self.pad else values)
+        values = pad_sides(values, [self.pad] * 4) if self.pad else values
+        if not self.binary:
+            return replace(split, values=values)
+        # Drawn before rows are held out, so that a row's values depend on no run's seed.
+        generator = torch.Generator().manual_seed(int(mix(BINARY, place)))
+        drawn = torch.randint(self.steps, values.shape, generator=generator, dtype=torch.uint8) < values
+        return replace(split, values=drawn.byte(), chances=values if self.binary == "dynamic" else None, steps=self.steps)
 
     def _dropped_bits(self, num_bits: int) -> int:
         own = log2(self.levels) if self.levels else 0.0

@@ -12,6 +12,8 @@ UNITS = {  # how a flow's number is told -> how tables and axes call it
     "nll": "nats",
     "noisy_nll": "nats of noisy reals",
     "not_a_likelihood": "not a likelihood",
+    "free_energy": "nats of free energy",
+    "kl": "nats of KL",
 }
 
 

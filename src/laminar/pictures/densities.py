@@ -45,8 +45,7 @@ def densities(flow: Flow, data: Tensor, path: str | Path, n: int = 2000, context
     A data point and its noise have one colour. Density and samples of a conditional flow are those under the first row of
     ``context``.
     """
-    low, high = data.min(0).values, data.max(0).values
-    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
+    low, high = corners(data)
     log_prob, mass = density_on_grid(flow, low, high, context=context)
     drawn, data = draw(flow, n, rows_of(context, [0] * n)), data[:n]
     with noise.keyed(len(data)):
@@ -62,6 +61,12 @@ def densities(flow: Flow, data: Tensor, path: str | Path, n: int = 2000, context
         scatter(panels[2], drawn, f"samples: {n:,}", BLUE, extent)
         scatter(panels[3], z, "z: where the data land", hues(data.double().numpy()))
     return mass
+
+
+def corners(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The rectangle of some points of the plane, with a margin around it."""
+    low, high = points.min(0).values, points.max(0).values
+    return low - MARGIN * (high - low), high + MARGIN * (high - low)
 
 
 def scatter(axes: Any, points: Tensor, title: str, colour: Any, extent: Sequence[float] | None = None) -> None:

@@ -35,6 +35,8 @@ def start(config: DictConfig) -> float:
         raise Refused(f"accuracy_samples={config.accuracy_samples} is negative: take 0 to leave the accuracy out")
     flow, trained, folder = open_run(config.run, config.device, config.allow)
     data = open_data(trained, config.data, config.allow)
+    if data.source.empty:
+        raise Refused(f"{config.run} was trained on no data, so there is nothing to score: its metrics.json has its numbers")
     split = split_of(data, config.split)
     size = config.batch_size or data.source.eval_batch_size or data.source.batch_size
     keys = noise.mix(trained["seed"], STAGES[config.split], 0, range(len(split)))

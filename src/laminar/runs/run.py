@@ -36,7 +36,7 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), wor
     allow = config["allow"]
     data = FlowDataModule(build(config["data"], allow), build(config.get("dequantization"), allow), config["seed"])
     flow = in_precision(build(config["flow"], allow)(data.space), config)
-    module = build_module(config, flow)
+    module = build_module(config, flow, blind=data.source.empty)
     if rank_zero_only.rank == 0:
         write_json(folder / "environment.json", environment(config["seed"], list(overrides), data.split_record()))
     with open_loggers(config, folder) as loggers:
@@ -56,7 +56,7 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), wor
     return numbers
 
 
-def build_module(config: dict[str, Any], flow: Flow) -> FlowModule:
+def build_module(config: dict[str, Any], flow: Flow, blind: bool = False) -> FlowModule:
     """The flow with all that trains it."""
     allow, metric = config["allow"], config["optimized_metric"]
     schedule = build(config["scheduler"], allow)
@@ -69,6 +69,7 @@ def build_module(config: dict[str, Any], flow: Flow) -> FlowModule:
         num_samples=config["num_samples"],
         seed=config["seed"],
         config=config,
+        blind=blind,
     )
     if metric not in (None, f"val/{module.unit}", f"test/{module.unit}"):
         raise Refused(f"optimized_metric={metric} is not a number of this run: val/{module.unit} and test/{module.unit} are")

@@ -11,11 +11,22 @@ from hydra.experimental.callback import Callback
 from laminar.refused import Refused, say
 from laminar.runs.outcome import FAILURE, WORST
 
-UNITS = ("bpd", "nll", "noisy_nll", "not_a_likelihood")  # what a flow's number may be called; no torch is imported to know it
+# What a score may be called; no torch is imported to know it.
+UNITS = ("bpd", "nll", "noisy_nll", "not_a_likelihood", "free_energy", "kl")
 SPEEDS = ("examples_per_second", "samples_per_second")
 NUMBERS = (
     *(f"{stage}/{unit}{error}" for stage in ("val", "test") for unit in UNITS for error in ("", "_se")),
-    *("test/excess", "test/excess_se", "published", "parameters", "seconds", *SPEEDS),
+    *(
+        "test/excess",
+        "test/excess_se",
+        "test/log_z",
+        "test/log_z_se",
+        "test/ess",
+        "published",
+        "parameters",
+        "seconds",
+        *SPEEDS,
+    ),
 )
 
 

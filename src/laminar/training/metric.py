@@ -1,4 +1,6 @@
-"""MeanScore: a mean over examples with its standard error, exact across batches and ranks."""
+"""Means over examples with their standard errors, exact across batches and ranks."""
+
+from math import log
 
 import torch
 from torch import Tensor
@@ -32,3 +34,42 @@ class MeanScore(Metric):
         mean = self.total / self.count
         spread = (self.squares - self.count * mean.square()).clamp(min=0)
         return mean, (spread / (self.count * (self.count - 1))).sqrt()
+
+
+class LogWeights(Metric):
+    """What importance weights w = p(x) / q(x) of draws x ~ q say of p, whose constant Z may be missing from it::
+
+        log_z   log of mean(w)
+        kl      KL(q || p / Z) = log Z - mean(log w)
+        ess     mean(w)^2 / mean(w^2): the effective sample size, as a share of the draws
+
+    Args:
+        normalised: whether Z is known to be 1. Then kl counts on it, and log_z tells how much of p the draws have seen.
+    """
+
+    full_state_update = False
+
+    def __init__(self, normalised: bool = False):
+        super().__init__()
+        self.normalised = normalised
+        self.add_state("logs", [], dist_reduce_fx="cat")
+        self.set_dtype(torch.float64)
+
+    def update(self, log_weights: Tensor) -> None:
+        """Adds draws' log w, of any shape."""
+        self.logs.append(log_weights.detach().double().flatten())
+
+    def compute(self) -> dict[str, Tensor]:
+        """The three numbers, and the first two's standard errors by the delta method."""
+        logs = torch.cat(self.logs) if isinstance(self.logs, list) else self.logs
+        log_z = logs.logsumexp(0) - log(len(logs))
+        share = (logs - log_z).exp()  # w over its mean
+        surprise = -logs if self.normalised else share - logs
+        root = len(logs) ** 0.5
+        return {
+            "log_z": log_z,
+            "log_z_se": share.std() / root,
+            "kl": -logs.mean() if self.normalised else log_z - logs.mean(),
+            "kl_se": surprise.std() / root,
+            "ess": 1 / share.square().mean(),
+        }

@@ -15,7 +15,7 @@ from laminar.flows.norm.batchnorm import BatchNorm, calibrating
 from laminar.flows.numerics import score
 from laminar.flows.space import Context
 from laminar.refused import Refused
-from laminar.training.metric import MeanScore
+from laminar.training.metric import LogWeights, MeanScore
 from laminar.training.objective.objective import Objective
 
 STAGES = {"train": 0, "val": 1, "test": 2}
@@ -27,7 +27,9 @@ class FlowModule(pl.LightningModule):
 
     Scores are bits/dim (``bpd``) for integers and nats (``nll``) for reals, per example, ``(B,)``, or what else the flow's
     ``unit`` calls them. Training maximises the mean of ``objective``; validation and test report that of ``flow.log_prob``,
-    and on data of known density a test reports the excess over it as well, in nats.
+    and on data of known density a test reports the excess over it as well, in nats. An objective that trains on the flow's
+    own draws has its KL tested too, with what the draws' importance weights tell; where there are no data to score (``blind``),
+    its own number is the score.
 
     The noise of an example is a function of (seed, stage, epoch, index): evaluation counts as epoch 0, so that a number
     repeats, and training goes on after a resume as if it had never stopped.
@@ -40,6 +42,7 @@ class FlowModule(pl.LightningModule):
         num_samples: importance samples K behind a test score.
         seed: the run's.
         config: the run's resolved config as plain containers, kept in checkpoints.
+        blind: whether rows stand for draws of the flow alone, and hold nothing to score.
     """
 
     def __init__(
@@ -52,14 +55,19 @@ class FlowModule(pl.LightningModule):
         num_samples: int = 1,
         seed: int = 0,
         config: dict[str, Any] | None = None,
+        blind: bool = False,
     ):
         super().__init__()
-        self.unit, self.own = flow.unit, flow.unit == flow.space.unit  # own: a number of the data themselves
+        if blind and objective.unit is None:
+            raise Refused("data=nothing holds no data to be likely: choose objective=reverse_kl, or other data")
+        self.unit = objective.unit if blind else flow.unit
+        self.own, self.blind = self.unit == flow.space.unit, blind  # own: a number of the data themselves
         if num_samples < 1 or (num_samples > 1 and (flow.noisy or not self.own)):
             raise Refused(
                 f"num_samples={num_samples} does not fit a number that is {self.unit}, graded {flow.grade}: give 1 "
                 "(or more, where the likelihood is the data's own and no log-det is an estimate)"
             )
+        objective.check(flow)
         self.flow, self.objective = flow, objective
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config
@@ -129,15 +137,23 @@ class FlowModule(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self.means = {}
+        self.objective.to(self.device)
+        self.weights = LogWeights(normalised=self.objective.unit == "kl").to(self.device)
 
     def test_step(self, batch: tuple, batch_idx: int) -> None:
         log_prob = self.evaluate(batch, "test", batch_idx)
         known = self.trainer.datamodule.source.log_prob
         if known is not None and self.own:
             self.update("excess", known(batch[0]) - log_prob)
+        log_weights = self.ask(self.objective.log_weights, batch, "test", batch_idx)
+        if log_weights is not None:
+            self.weights.update(log_weights)
 
     def on_test_epoch_end(self) -> None:
         self.report("test")
+        if self.weights.update_called:
+            known = {f"test/{name}": value.float() for name, value in self.weights.compute().items()}
+            self.log_dict({name: value for name, value in known.items() if not name.startswith(f"test/{self.unit}")})
 
     def ask(self, objective: Callable[..., Tensor], batch: tuple, stage: str, batch_idx: int) -> Tensor:
         """The objective of every example in nats, ``(B,)``, under the noise that belongs to them: one step for all stages."""
@@ -156,7 +172,7 @@ class FlowModule(pl.LightningModule):
     def evaluate(self, batch: tuple, stage: str, batch_idx: int) -> Tensor:
         """Enters a batch into the stage's means; gives its log-likelihoods."""
         with ledger.noting() as notes:
-            log_prob = self.ask(self.likelihood, batch, stage, batch_idx)
+            log_prob = self.ask(self.objective if self.blind else self.likelihood, batch, stage, batch_idx)
         self.update(self.unit, self.score(log_prob))
         for name, noted in notes.items():
             self.update(name, torch.cat(noted))

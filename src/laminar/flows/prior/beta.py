@@ -3,7 +3,7 @@
 from math import lgamma
 
 import torch
-from scipy.special import betaincinv
+from scipy.special import betaincinv, betaln, digamma
 from torch import Tensor
 
 from laminar.flows import noise
@@ -33,6 +33,11 @@ class Beta(Prior):
         inner = inside(z)
         log_density = (self.a - 1) * inner.log() + (self.b - 1) * torch.log1p(-inner) - log_beta
         return sum_event(torch.where((z >= 0) & (z <= 1), log_density, -torch.inf))
+
+    def entropy(self) -> float:
+        a, b = self.a, self.b
+        each = betaln(a, b) - (a - 1) * digamma(a) - (b - 1) * digamma(b) + (a + b - 2) * digamma(a + b)
+        return self.space.size * float(each)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         if temperature <= 0 or min(temperature + self.a, temperature + self.b) <= 1:

@@ -15,5 +15,8 @@ class Gaussian(Prior):
     def log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * (sum_event(z.square()) + self.space.size * log(2 * pi))
 
+    def entropy(self) -> float:
+        return 0.5 * self.space.size * (1 + log(2 * pi))
+
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         return temperature * noise.normal(self.like(n))

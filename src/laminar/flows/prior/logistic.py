@@ -15,5 +15,8 @@ class Logistic(Prior):
         size = z.abs()
         return -sum_event(size + 2 * softplus(-size))
 
+    def entropy(self) -> float:
+        return 2.0 * self.space.size
+
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         return temperature * logistic_quantile(noise.uniform(self.like(n)))

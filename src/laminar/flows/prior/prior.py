@@ -31,6 +31,10 @@ class Prior(nn.Module):
         """``(n, *event)`` draws. Temperature narrows (below 1) or widens the distribution in its own natural sense."""
         raise NotImplementedError
 
+    def entropy(self) -> float | None:
+        """-E log p(z) in nats of one event; None where no closed form is known."""
+        return None
+
     def like(self, n: int) -> Tensor:
         """An empty ``(n, *event)`` tensor on the right device, for ``noise`` to draw like."""
         return self.anchor.new_empty(n, *self.space.event)

@@ -28,6 +28,9 @@ class Uniform(Prior):
         inside = (z >= self.low) & (z <= self.high)
         return sum_event(torch.where(inside, torch.full_like(z, -log(self.high - self.low)), -torch.inf))
 
+    def entropy(self) -> float:
+        return self.space.size * log(self.high - self.low)
+
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         length = min(temperature, 1.0) * (self.high - self.low)
         return (self.low + self.high) / 2 + length * (noise.uniform(self.like(n)) - 0.5)

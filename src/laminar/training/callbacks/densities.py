@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
+from laminar.flows.draw import draw
 from laminar.flows.flow import Flow
-from laminar.pictures.densities import densities
+from laminar.pictures.beside import beside
+from laminar.pictures.densities import corners, densities
 from laminar.pictures.layers import layers
 from laminar.pictures.line import Look, line, look
 from laminar.training.callbacks.artist import Artist
+
+EDGE = 3.0  # how far at least a target is shown where there are no data
 
 
 class Densities(Artist):
@@ -65,6 +70,11 @@ class Densities(Artist):
         split = getattr(trainer.datamodule.splits, name)
 
         def make(path: Path) -> None:
+            if trainer.datamodule.source.empty:
+                reach = torch.cat([draw(flow, self.n), torch.tensor([[-EDGE, -EDGE], [EDGE, EDGE]])])
+                target = trainer.lightning_module.objective.log_target
+                beside({"target": target, "flow": flow.log_prob}, flow, *corners(reach), path, self.n)
+                return
             if flow.space.event == (2,):
                 densities(flow, split.values, path, self.n, split.context)
                 return

@@ -9,8 +9,11 @@ from pytorch_lightning.callbacks import Callback
 
 from laminar.flows import noise
 from laminar.flows.draw import some_context
-from laminar.flows.space import rows_of
+from laminar.flows.flow import Flow
+from laminar.flows.space import Context, rows_of
 from laminar.refused import Refused
+
+ENOUGH = 0.2  # seconds of draws that make a rate
 
 
 class Throughput(Callback):
@@ -34,7 +37,7 @@ class Throughput(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         self.batches += 1
         if self.began is None and self.batches > self.warmup:
-            self.began = _now(module)
+            self.began = now(module.device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,7 +50,7 @@ class Throughput(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.began is not None:
-            self.seconds += _now(module) - self.began
+            self.seconds += now(module.device) - self.began
             self.began = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -56,21 +59,32 @@ class Throughput(Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         try:
-            self._draw(module, trainer.datamodule, 1)  # warms up
-            began = _now(module)
-            self._draw(module, trainer.datamodule, self.samples)
-            module.log("samples_per_second", self.samples / (_now(module) - began), rank_zero_only=True)
+            rate = drawn_per_second(module.flow, trainer.datamodule.splits.test.context, self.samples)
         except Refused:
             return
-
-    def _draw(self, module: pl.LightningModule, data: pl.LightningDataModule, n: int) -> None:
-        with noise.keyed(n):  # leaves the training noise where it was
-            context = some_context(module.flow, n, data.splits.test.context)
-            module.flow.sample(n, rows_of(context, slice(None), module.device))
+        module.log("samples_per_second", rate, rank_zero_only=True)
 
 
-def _now(module: pl.LightningModule) -> float:
+def drawn_per_second(flow: Flow, known: Context, n: int) -> float:
+    """Samples per second of a flow that draws n at once, again and again for ``ENOUGH`` seconds, after one that warms up.
+
+    ``known`` as for ``some_context``.
+    """
+
+    def draw(count: int) -> None:
+        with noise.keyed(count):  # leaves the training noise where it was
+            flow.sample(count, rows_of(some_context(flow, count, known), slice(None), flow.device))
+
+    draw(1)
+    began, times, seconds = now(flow.device), 0, 0.0
+    while seconds < ENOUGH:
+        draw(n)
+        times, seconds = times + 1, now(flow.device) - began
+    return times * n / seconds
+
+
+def now(device: torch.device) -> float:
     """The time at which all work handed out so far is done."""
-    if module.device.type == "cuda":
-        torch.cuda.synchronize(module.device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return monotonic()

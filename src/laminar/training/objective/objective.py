@@ -29,5 +29,12 @@ class Objective:
         """The parameters that it moves; all others are frozen."""
         return flow.parameters()
 
+    def check(self, flow: Flow) -> None:
+        """Refuses, with a sentence, a flow that it cannot train."""
+
+    def log_weights(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor | None:
+        """log p(y) - log q(y) of the flow's own draws y, ``(K, B)``, where it trains on those; p may lack its constant."""
+        return None
+
     def to(self, device: torch.device) -> None:
         """Moves what it holds beside the flow."""

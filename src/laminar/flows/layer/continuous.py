@@ -1,0 +1,134 @@
+"""Continuous: an event carried by a differential equation (neural ODEs, https://arxiv.org/abs/1806.07366; FFJORD,
+https://arxiv.org/abs/1810.01367)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from laminar.flows import ledger
+from laminar.flows.net.velocity import Velocity
+from laminar.flows.numerics import full_precision
+from laminar.flows.solver.solver import Solver
+from laminar.flows.space import Context, Space
+from laminar.flows.trace.trace import Trace
+from laminar.flows.transform import Transform
+from laminar.refused import Refused
+
+Energies = list[tuple[Tensor, Tensor]]  # of each solve: the integrals of |f|^2 and of |df/dx|^2, (B,)
+
+_energies: ContextVar[Energies | None] = ContextVar("energies", default=None)
+
+
+@contextmanager
+def regularising() -> Iterator[Energies]:
+    """Inside, continuous layers integrate what RNODE (Finlay et al. 2020, https://arxiv.org/abs/2002.02798) holds down: their
+    kinetic energy and the squared norm of their Jacobian, differentiable, a pair for each forward solve."""
+    energies: Energies = []
+    token = _energies.set(energies)
+    try:
+        yield energies
+    finally:
+        _energies.reset(token)
+
+
+class Continuous(Transform):
+    """z = x(T) with x(0) = x and dx/dt = f(x, t);  log|det dz/dx| = the integral over [0, T] of tr(df/dx).
+
+    The way back is the same equation from T to 0; it solves for x alone, unless asked for a log-det. Numbers are true to the
+    solver's tolerance, and graded by the trace: an estimate draws once for a solve, by the example. How often the rate was
+    asked is noted as ``nfe``, for each solve and row.
+
+    Args:
+        net: recipe ``(space)`` of the velocity f.
+        trace: recipe ``()``.
+        solver: recipe ``()``.
+        end: T.
+        learn_end: learns the root of T, which begins at ``end``.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        net: Callable[..., Velocity],
+        trace: Callable[[], Trace],
+        solver: Callable[[], Solver],
+        end: float = 1.0,
+        learn_end: bool = False,
+    ):
+        super().__init__(space, space.within(None))
+        kind = getattr(net, "func", net)
+        if isinstance(kind, type) and not issubclass(kind, Velocity):
+            raise Refused(
+                f"net={kind.__module__.rpartition('.')[2]} does not know the time, and a continuous layer needs a velocity: "
+                f"choose {Velocity.vector_nets}"
+            )
+        if not end > 0:
+            raise Refused(f"layer.end={end} is the time that a continuous layer runs, so it is above 0")
+        self.trace, self.solver = trace(), solver()
+        self.trace.check(space)
+        self.net = net(space)
+        root = torch.tensor(sqrt(end))
+        if learn_end:
+            self.root = nn.Parameter(root)
+        else:
+            self.register_buffer("root", root, persistent=False)
+
+    @property
+    def noisy(self) -> bool:
+        return self.trace.noisy
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        energies = _energies.get()
+        y, columns = self._solve(x, (0.0, 1.0), context, 1 if energies is None else 3)
+        if energies is not None:
+            energies.append((columns[1], columns[2]))
+            ledger.note("kinetic", columns[1])
+            ledger.note("jacobian", columns[2])
+        return y, columns[0]
+
+    def inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        return self._solve(z, (1.0, 0.0), context, 0)[0]
+
+    def inverse_with_log_det(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        x, columns = self._solve(z, (1.0, 0.0), context, 1)
+        return x, columns[0]
+
+    def _solve(self, x: Tensor, span: tuple[float, float], context: Context, extra: int) -> tuple[Tensor, Tensor]:
+        """x at the end of a span of t / T, and the integrals of so many of trace, |f|^2 and |df/dx|^2: ``(extra, B)``."""
+        event, size = self.domain.event, self.domain.size
+        names = [name for name in self.domain.context if name in (context or {})]
+        values = [context[name] for name in names]
+        if torch.is_inference_mode_enabled() and extra:  # what it makes cannot be differentiated, not even for a trace
+            with torch.inference_mode(False), torch.no_grad():
+                rows = {name: value.clone() for name, value in zip(names, values, strict=True)}
+                return self._solve(x.clone(), span, rows, extra)
+        probes = self.trace.draw(x.flatten(1)) if extra else None
+
+        def rate(t: Tensor, state: Tensor, *given: Tensor) -> Tensor:
+            time, t = self.root.to(state.dtype).square(), t * self.root.to(state.dtype).square()
+            rows = dict(zip(names, given, strict=False))
+
+            def field(x: Tensor) -> Tensor:
+                return self.net(x.unflatten(1, event), t, rows).flatten(1)
+
+            def carry(x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+                return self.net.carry(x, t, tangents, rows)
+
+            with full_precision(state):
+                x = state[:, :size]
+                if not extra:
+                    return time * field(x)
+                drawn = given[-1] if probes is not None else None
+                f, trace, *norm = self.trace(field, x, drawn, carry if self.net.carries else None, norm=extra > 1)
+                columns = [trace, f.square().sum(1), *norm] if norm else [trace]
+                return time * torch.cat([f, torch.stack(columns, 1)], 1)
+
+        state = torch.cat([x.flatten(1), x.new_zeros(len(x), extra)], 1)
+        given = values if probes is None else [*values, probes]
+        state, evaluations = self.solver(rate, state, span, given, list(self.parameters()))
+        ledger.note("nfe", evaluations.to(x.dtype))
+        return state[:, :size].unflatten(1, event), state[:, size:].T

@@ -1,0 +1,36 @@
+"""Naive: autoregressive sampling by a full pass of the net for each step, the measure of faster ways."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from laminar.flows.flow import Flow
+from laminar.flows.layer.autoregressive import Autoregressive
+from laminar.flows.net.causal import Ahead, Causal, Solve
+from laminar.flows.space import Context
+
+
+@contextmanager
+def naive(flow: Flow) -> Iterator[None]:
+    """Inside, every sequential way back of the flow takes a full pass of its net for each step: the same x, to rounding."""
+    nets = [part.net for part in flow.modules() if isinstance(part, Autoregressive)]
+    for net in nets:
+        net.sequential = partial(full_passes, net)
+    try:
+        yield
+    finally:
+        for net in nets:
+            del net.sequential
+
+
+def full_passes(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
+    """x ``(B, *event)`` with x_i = solve(z_i, parameters of step i given x), as ``Causal.sequential``, keeping nothing."""
+    order, params = net.order.rank.argsort(), Ahead(net, context)
+    z = z.reshape(len(z), -1, len(order))[..., order]
+    x = torch.zeros_like(z)
+    for step in range(len(order)):
+        x[..., step : step + 1] = solve(z[..., step : step + 1], params(x, step, step + 1))
+    return x[..., net.order.rank].view(len(x), *net.seen.event)

@@ -1,0 +1,123 @@
+"""Solver: a method for ordinary differential equations, and how its gradients are found."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from laminar.flows.solver.gradients import Adjoint, Checkpointed, Problem
+from laminar.flows.solver.march import Rate, march
+from laminar.flows.solver.tableau import Tableau
+from laminar.refused import Refused
+
+GRADIENTS = ("checkpoint", "direct", "adjoint")
+
+
+class Solver:
+    """dy/dt = rate(t, y, *given) over a span of time, for a batch of rows that are solved independently of each other.
+
+    Args:
+        gradients: ``checkpoint`` recomputes step after step, so that memory does not grow with the cost of a rate; ``direct``
+            keeps all, the fastest and largest; ``adjoint`` solves a second equation backwards.
+    """
+
+    tableau: Tableau
+    compact = False
+
+    def __init__(self, gradients: str = "checkpoint"):
+        if gradients not in GRADIENTS:
+            raise Refused(f"solver.gradients is one of {', '.join(GRADIENTS)}, not {gradients!r}")
+        if gradients == "adjoint" and self.tableau.error is None:
+            raise Refused(
+                "solver.gradients=adjoint needs a solver that controls its error, for in fixed steps the way back is another "
+                "way: choose solver=dopri5, or solver.gradients=checkpoint"
+            )
+        self.gradients = gradients
+
+    @property
+    def march(self):
+        """The stepping loop with this solver's options, ``(rate, y, span, given, seen=)``."""
+        raise NotImplementedError
+
+    @torch.compiler.disable
+    def __call__(
+        self,
+        rate: Rate,
+        y: Tensor,
+        span: tuple[float, float],
+        given: Sequence[Tensor] = (),
+        parameters: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """y at the end of the span, and how often each row asked for its rate ``(B,)``.
+
+        Args:
+            rate: ``(t (B,), y (B, C), *given)`` -> dy/dt ``(B, C)``.
+            given: tensors ``(B, ...)`` that the rate reads; they receive gradients.
+            parameters: leaves that the rate reads, those that are to receive gradients.
+
+        Raises:
+            Unsolved: where the equation cannot be solved.
+        """
+        tensors = [y, *given, *parameters]
+        if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
+            with torch.no_grad():
+                return self.march(rate, y, span, given)
+        if self.gradients == "direct":
+            return self.march(rate, y, span, given)
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        problem = Problem(self.march, self.tableau, rate, span, parameters, self.compact)
+        method = Adjoint if self.gradients == "adjoint" else Checkpointed
+        return method.apply(problem, len(given), y, *given, *parameters)
+
+
+class Adaptive(Solver):
+    """Steps as long as the error allows, each row's own: see ``march``.
+
+    Args:
+        rtol, atol: of a step's error, relative and absolute; what is below the precision of the numbers counts as that.
+        max_steps: of a row before it is given up, those that were refused included.
+        compact: whether rows that have arrived leave the batch; not for compiled dynamics, which would compile for each size.
+    """
+
+    def __init__(
+        self,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_steps: int = 1000,
+        gradients: str = "checkpoint",
+        compact: bool = True,
+    ):
+        super().__init__(gradients)
+        if min(rtol, atol) <= 0:
+            raise Refused(f"solver.rtol={rtol} and solver.atol={atol} must be above 0: no finite number of steps is exact")
+        if max_steps < 1:
+            raise Refused(f"solver.max_steps={max_steps} leaves no step to take: give 1 or more")
+        self.tolerance, self.max_steps, self.compact = (atol, rtol), max_steps, compact
+
+    @property
+    def march(self):
+        return partial(
+            march,
+            tableau=self.tableau,
+            first=0.05,
+            max_steps=self.max_steps,
+            tolerance=self.tolerance,
+            compact=self.compact,
+        )
+
+
+class Fixed(Solver):
+    """``steps`` equal steps, whatever their error."""
+
+    def __init__(self, steps: int, gradients: str = "checkpoint"):
+        super().__init__(gradients)
+        if steps < 1:
+            raise Refused(f"solver.steps={steps} goes nowhere: give 1 or more")
+        self.steps = steps
+
+    @property
+    def march(self):
+        return partial(
+            march, tableau=self.tableau, first=1 / self.steps, max_steps=self.steps, tolerance=(1.0, 1.0), compact=False
+        )

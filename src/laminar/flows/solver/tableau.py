@@ -1,0 +1,31 @@
+"""Tableau: a Runge-Kutta method as numbers (Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, chapter II)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """k_i = f(t + nodes_i h, y + h sum_j stages_ij k_j);  y(t + h) = y + h sum_i weights_i k_i.
+
+    Attributes:
+        error: what weighs the slopes in the estimate of a step's error; its last entry is for the slope at the new point, which
+            is the next step's first. None for a method of fixed steps.
+        order: of the error over a fixed time, in h.
+    """
+
+    nodes: tuple[float, ...]
+    stages: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+    order: int
+    error: tuple[float, ...] | None = None
+
+
+def mix(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    """sum_i weights_i slopes_i."""
+    total = weights[0] * slopes[0]
+    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
+        total = torch.add(total, slope, alpha=weight) if weight else total
+    return total

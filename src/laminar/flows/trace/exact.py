@@ -1,0 +1,41 @@
+"""Exact: the whole trace, column by column."""
+
+import torch
+from torch import Tensor
+
+from laminar.flows.space import Space
+from laminar.flows.trace.trace import Carry, Field, Pulled, Trace
+from laminar.refused import Refused
+
+
+class Exact(Trace):
+    """sum_i e_i^T J e_i, at the price of D columns: for tables and small images.
+
+    Args:
+        chunk: columns that are carried at once; by autograd it is always one.
+        largest: D from which on it is refused.
+    """
+
+    def __init__(self, chunk: int = 64, largest: int = 1024):
+        if chunk < 1:
+            raise Refused(f"trace.chunk={chunk} carries no column: give 1 or more")
+        self.chunk, self.largest = chunk, largest
+
+    def check(self, space: Space) -> None:
+        if space.size > self.largest:
+            raise Refused(
+                f"trace=exact takes a column of the Jacobian for each of {space.size} dimensions at every step: choose "
+                f"trace=hutchinson, or raise trace.largest={self.largest}"
+            )
+
+    def __call__(
+        self, field: Field, x: Tensor, probes: Tensor | None, carry: Carry | None = None, norm: bool = False
+    ) -> tuple[Tensor, ...]:
+        pulled = Pulled(field, x) if carry is None else None
+        traces, norms = [], []
+        for units in torch.eye(x.shape[1], dtype=x.dtype, device=x.device).split(self.chunk if carry else 1):
+            y, moved = carry(x, units.unsqueeze(0)) if carry else (pulled.y, pulled(units.expand_as(x)).unsqueeze(1))
+            traces.append((moved * units).sum((1, 2)))
+            if norm:
+                norms.append(moved.square().sum((1, 2)))
+        return y if carry else pulled.end(), sum(traces), *([sum(norms)] if norm else [])
