@@ -24,7 +24,7 @@ def show(numbers: Mapping[str, Any], baselines: Mapping[str, tuple[float, float]
         table.add_row("test excess", excess, "nats over the density's own, same rows")
     if "test/log_z" in numbers:
         seen = f"{numbers['test/log_z']:.4f} ± {numbers['test/log_z_se']:.4f}"
-        table.add_row("test log Z", seen, f"effective sample size {numbers['test/ess']:.1%} of the draws")
+        table.add_row("test log Z", seen, f"ess {numbers['test/ess']:.1%} of the draws")
     for unit, title in UNITS.items():
         if f"teacher/{unit}" in numbers:
             score = f"{numbers[f'teacher/{unit}']:.4f} ± {numbers[f'teacher/{unit}_se']:.4f}"

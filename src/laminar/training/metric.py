@@ -43,6 +43,9 @@ class LogWeights(Metric):
         kl      KL(q || p / Z) = log Z - mean(log w)
         ess     mean(w)^2 / mean(w^2): the effective sample size, as a share of the draws
 
+    They know what the draws have seen. Where ess is small, q may have missed some of p: log_z is then too low, and by more
+    than its error says.
+
     Args:
         normalised: whether Z is known to be 1. Then kl counts on it, and log_z tells how much of p the draws have seen.
     """

@@ -17,9 +17,11 @@ class Objective:
     Attributes:
         unit: None for a likelihood or a bound of it, told in the data's own unit (``train/bpd``, ``train/nll``); else the
             name under which its negative is logged, ``train/<unit>``, beside which no ``val/`` number stands.
+        draws: whether it trains on draws of the flow's own instead of data, and has their ``log_weights``.
     """
 
     unit: str | None = None
+    draws = False
 
     def __call__(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         """``(B,)`` for stored values x ``(B, *event)``. ``step`` counts the optimizer's: a warm-up is a function of it."""
@@ -31,10 +33,6 @@ class Objective:
 
     def check(self, flow: Flow) -> None:
         """Refuses, with a sentence, a flow that it cannot train."""
-
-    def log_weights(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor | None:
-        """log p(y) - log q(y) of the flow's own draws y, ``(K, B)``, where it trains on those; p may lack its constant."""
-        return None
 
     def to(self, device: torch.device) -> None:
         """Moves what it holds beside the flow."""

@@ -24,6 +24,8 @@ class OwnDraws(Objective):
         num_samples: draws for each row of a batch.
     """
 
+    draws = True
+
     def __init__(self, num_samples: int = 1):
         if num_samples < 1:
             raise Refused(f"objective.num_samples={num_samples} leaves nothing to average: give 1 or more")
@@ -50,6 +52,7 @@ class OwnDraws(Objective):
         return (log_target + surprise).view(self.num_samples, -1).mean(0)
 
     def log_weights(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
+        """log_target(y) - log q(y) of the flow's draws y, ``(K, B)``."""
         z, log_det, log_target = self._draw(flow, x, context)
         return (log_target + log_det - flow.prior.log_prob(z)).view(self.num_samples, -1)
 
