@@ -7,7 +7,6 @@ pass of the nets for each step.
 """
 
 import sys
-from functools import partial
 from itertools import groupby
 from statistics import median
 from time import perf_counter
@@ -22,7 +21,7 @@ from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows.initialise import initialising
 from laminar.flows.layer.autoregressive import Autoregressive
-from laminar.flows.net.causal import Causal
+from laminar.flows.naive import naive
 from laminar.flows.space import rows_of
 
 JACOBI, NAIVE = "sample, all at once", "sample, a pass for each step"
@@ -48,7 +47,7 @@ def main(overrides: list[str], rounds: int) -> None:
             (kind, "train"): lambda flow=flow, optimizer=optimizer: trained(flow, optimizer, x, context),
             (kind, "sample"): lambda flow=flow: sampled(flow, len(x), context),
         }
-        if kind == "eager" and any(isinstance(module, Causal) for module in flow.modules()):
+        if kind == "eager" and any(isinstance(module, Autoregressive) for module in flow.modules()):
             operations[kind, JACOBI] = lambda flow=flow: at_once(flow, len(x), context)
             operations[kind, NAIVE] = lambda flow=flow: naively(flow, len(x), context)
     times = {key: [] for key in operations}
@@ -84,24 +83,9 @@ def sampled(flow, n, context):
 
 
 def naively(flow, n, context):
-    """The same samples from an autoregressive flow by a whole pass of the net for every value."""
-    nets = [module for module in flow.modules() if isinstance(module, Causal)]
-    for net in nets:
-        net.sequential = partial(a_pass_for_each_value, net)
-    try:
+    """The same samples from an autoregressive flow by a whole pass of the net for every step."""
+    with naive(flow):
         return sampled(flow, n, context)
-    finally:
-        for net in nets:
-            del net.sequential
-
-
-def a_pass_for_each_value(net, solve, z, context=None):
-    x, steps = torch.zeros_like(z), net.steps().size
-    values = x.view(len(x), -1, steps)
-    for step in net.order.rank.argsort():
-        params = net(x, context).reshape(len(x), net.arity, -1, steps)[..., step]
-        values[..., step] = solve(z.reshape(values.shape)[..., step], params)
-    return x
 
 
 def at_once(flow, n, context):

@@ -1,11 +1,15 @@
 """Tiny parts with the properties that bigger ones will have: noisy, drawing, refreshed, noting, taking gradients."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from laminar.flows import ledger
 from laminar.flows.space import Space
 from laminar.flows.transform import Transform
+from laminar.refused import Refused
 from laminar.training.objective.objective import Objective
 
 
@@ -133,3 +137,10 @@ def boxed(x: Tensor) -> Tensor:
 
 def of_each_value(x: Tensor) -> Tensor:
     return -x.square()
+
+
+def refuses(cook: Callable[[], object], sentence: str) -> None:
+    """Asserts that something is refused, in one line that holds a sentence."""
+    with pytest.raises(Refused, match=sentence) as no:
+        cook()
+    assert "\n" not in str(no.value)

@@ -13,9 +13,11 @@ from laminar.flows.context.none import Unconditional
 from laminar.flows.dequantization.dequantization import Dequantization
 from laminar.flows.guidance import guided
 from laminar.flows.layer.autoregressive import Autoregressive
+from laminar.flows.layer.continuous import Continuous
+from laminar.flows.layer.variational import Variational
 from laminar.flows.norm.batchnorm import frozen_batch_statistics
 from laminar.flows.prior.prior import Prior
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context, Space, repeated
 from laminar.flows.transform import Recipe, Transform
 from laminar.refused import Refused
 
@@ -123,7 +125,7 @@ class Flow(nn.Module):
             for first in range(0, count, at_once):
                 copies = min(at_once, count - first)
                 with noise.copies(first, copies):
-                    rows = self._log_weight(_repeat(x, copies), context and {k: _repeat(v, copies) for k, v in context.items()})
+                    rows = self._log_weight(torch.cat([x] * copies), repeated(context, copies))
                 weights.append(rows.view(copies, -1))
         return torch.cat(weights)
 
@@ -143,6 +145,8 @@ class Flow(nn.Module):
         noisy = self._dequantizer is not None and self._dequantizer.sigma is not None
         way = self.locate(Dequantization)[2] if noisy and denoise else self.transform
         if guidance:
+            if any(isinstance(part, Continuous | Variational) for part in self.modules()):
+                raise Refused("guidance moves the parameters of laws, and a part of this flow has none: leave it at 0")
             nothing = self.context.nothing(seen)
             both = {name: torch.cat([value, nothing[name]]) for name, value in seen.items()}
             with guided(guidance):
@@ -251,7 +255,3 @@ class Flow(nn.Module):
                     f"{names[id(parameter)]} and {name} are one parameter: a part was built before its Space was known; "
                     "give its page _partial_: true"
                 )
-
-
-def _repeat(rows: Tensor, copies: int) -> Tensor:
-    return rows if copies == 1 else rows.repeat(copies, *[1] * (rows.dim() - 1))

@@ -28,9 +28,9 @@ def naive(flow: Flow) -> Iterator[None]:
 
 def full_passes(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
     """x ``(B, *event)`` with x_i = solve(z_i, parameters of step i given x), as ``Causal.sequential``, keeping nothing."""
-    order, params = net.order.rank.argsort(), Ahead(net, context)
-    z = z.reshape(len(z), -1, len(order))[..., order]
+    params, steps = Ahead(net, context), len(net.places)
+    z = z.reshape(len(z), -1, steps)[..., net.places]
     x = torch.zeros_like(z)
-    for step in range(len(order)):
+    for step in range(steps):
         x[..., step : step + 1] = solve(z[..., step : step + 1], params(x, step, step + 1))
-    return x[..., net.order.rank].view(len(x), *net.seen.event)
+    return x[..., net.ranks].view(len(x), *net.seen.event)

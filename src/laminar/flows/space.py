@@ -129,6 +129,11 @@ def rows_of(context: Context, rows: Any, device: torch.device | None = None) -> 
     return context and {name: value[rows].to(device) for name, value in context.items()}
 
 
+def repeated(context: Context, copies: int) -> Context:
+    """The context of a batch repeated so many times along its rows."""
+    return context and {name: torch.cat([value] * copies) for name, value in context.items()}
+
+
 def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(child) for key, child in value.items()}

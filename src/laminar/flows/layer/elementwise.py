@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from laminar.flows.coupling.law import Law
+from laminar.flows.guidance import steered
 from laminar.flows.layer.parameters import begin, planes, spread
 from laminar.flows.net.net import Net
 from laminar.flows.numerics import sum_event
@@ -57,12 +58,12 @@ class Elementwise(Transform):
         if self.net is not None:
             seen = torch.cat([context[name] for name in self.names], 1) if self.names else like.new_zeros(1, 1)
             params = self.net(seen.to(like.dtype)).to(like.dtype).unflatten(2, self.shape)
-            return params.expand(len(like), -1, *like.shape[1:]), *spread(self.shared, like)
+            return steered(params.expand(len(like), -1, *like.shape[1:])), *spread(self.shared, like)
         params, shared = self.params.to(like.dtype).split([self.law.arity, self.law.shared])
         if self.shift is not None:
             seen = torch.cat([context[name] for name in self.names], 1).to(self.shift.weight.dtype)
             params = params + self.shift(seen).to(like.dtype).view(-1, *params.shape)
-        return params.expand(len(like), -1, *like.shape[1:]), *([shared] if self.law.shared else [])
+        return steered(params.expand(len(like), -1, *like.shape[1:])), *([shared] if self.law.shared else [])
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         z, log_slope = self.law(x, *self._params(x, context))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from laminar.flows.solver.tableau import Tableau, mix
+from laminar.refused import Refused
 
 Rate = Callable[..., Tensor]  # (t (B,), y (B, C), *given (B, ...)) -> dy/dt (B, C)
 Stages = list[tuple[Tensor, Tensor]]  # the times (B,) and points (B, C) at which a step asked for its slopes
@@ -16,7 +17,7 @@ SAFETY, SLOWEST, FASTEST = 0.9, 0.2, 10.0
 NOW, BEFORE = 0.7, 0.4  # proportional-integral control
 
 
-class Unsolved(ArithmeticError):
+class Unsolved(Refused):
     """A differential equation that could not be solved. The message names the time and the row, and the cure."""
 
 

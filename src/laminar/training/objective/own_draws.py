@@ -1,12 +1,11 @@
 """OwnDraws: what objectives share that train a flow on draws of its own."""
 
-import torch
 from torch import Tensor
 
 from laminar.flows import noise
 from laminar.flows.compose.chain import Chain
 from laminar.flows.flow import Flow
-from laminar.flows.space import Context
+from laminar.flows.space import Context, repeated
 from laminar.refused import Refused
 from laminar.training.objective.objective import Objective
 
@@ -58,12 +57,8 @@ class OwnDraws(Objective):
 
     def _draw(self, flow: Flow, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """Noise z ``(K B, *event)``, log|det dx/dz| and log_target(x) ``(K B,)`` of K draws x for each row."""
-        seen = _repeat(flow.context(context), self.num_samples)
+        seen = repeated(flow.context(context), self.num_samples)
         with noise.copies(0, self.num_samples):
             z = flow.prior.sample(self.num_samples * len(x))
         drawn, log_det = self.way(flow).inverse_with_log_det(z, seen)
-        return z, log_det, self.log_target(drawn, _repeat(context, self.num_samples))
-
-
-def _repeat(context: Context, copies: int) -> Context:
-    return context and {name: torch.cat([rows] * copies) for name, rows in context.items()}
+        return z, log_det, self.log_target(drawn, repeated(context, self.num_samples))
