@@ -9,6 +9,7 @@ from laminar.flows.compose.chain import Chain
 from laminar.flows.compose.inverse import Inverse
 from laminar.flows.compose.level import Level
 from laminar.flows.compose.multiscale import Multiscale
+from laminar.flows.compose.scales import Scales
 from laminar.flows.coupling.additive import Additive
 from laminar.flows.coupling.affine import Affine, Bounded, Exp, Sigmoid, Tanh
 from laminar.flows.coupling.deep_sigmoid import DeepSigmoid
@@ -26,6 +27,7 @@ from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.layer.continuous import Continuous
 from laminar.flows.layer.coupling import Coupling
 from laminar.flows.layer.elementwise import Elementwise
+from laminar.flows.layer.residual import Residual
 from laminar.flows.layer.step import Step
 from laminar.flows.mask.channel import Channel
 from laminar.flows.mask.checkerboard import Checkerboard
@@ -41,17 +43,24 @@ from laminar.flows.mix.plu import PLU
 from laminar.flows.mix.triangular import Triangular
 from laminar.flows.net.causal import MaskedLinear
 from laminar.flows.net.concat import Concat
+from laminar.flows.net.concat_conv import ConcatConv
 from laminar.flows.net.concat_squash import ConcatSquash
 from laminar.flows.net.convnet import ConvNet
+from laminar.flows.net.lipschitz import Lipschitz
+from laminar.flows.net.lipschitz_densenet import LipschitzDenseNet
+from laminar.flows.net.lipswish import CLipSwish
 from laminar.flows.net.made import MADE
+from laminar.flows.net.masked_conv import MaskedConv
 from laminar.flows.net.mlp import MLP
 from laminar.flows.net.pixelcnn import PixelCNN
 from laminar.flows.net.recurrent import Recurrent
 from laminar.flows.net.reslinear import ResLinear
+from laminar.flows.net.spectral import Spectral
 from laminar.flows.net.transformer import Transformer
 from laminar.flows.norm.actnorm import ActNorm
 from laminar.flows.norm.batchnorm import BatchNorm
 from laminar.flows.order.dag import Dag
+from laminar.flows.order.interleaved import Interleaved
 from laminar.flows.order.random import Random
 from laminar.flows.order.reversed import Reversed
 from laminar.flows.order.sequential import Sequential
@@ -60,6 +69,7 @@ from laminar.flows.preprocessing.affine import Affine as AffinePreprocessing
 from laminar.flows.preprocessing.logit import Logit
 from laminar.flows.preprocessing.none import Identity
 from laminar.flows.preprocessing.sigmoid import Sigmoid as SigmoidTransform
+from laminar.flows.preprocessing.standardise import Standardise
 from laminar.flows.reshape.flatten import Flatten
 from laminar.flows.reshape.squeeze import Squeeze
 from laminar.flows.reshape.unsqueeze import Unsqueeze
@@ -123,9 +133,11 @@ def step(law=affine, net=conv, **options):
 
 
 ORDERS = {"sequential": Sequential, "reversed": Reversed, "random": Random, "spiral": Spiral}
+ORDERS |= {"interleaved": Interleaved, "interleaved_backwards": partial(Interleaved, backwards=True)}
 made = partial(MADE, width=16, depth=2, activation=nn.Tanh)
 recurrent = partial(Recurrent, width=8)
 pixelcnn = partial(PixelCNN, width=8, depth=2)
+masked_conv = partial(MaskedConv, width=8)
 transformer = partial(Transformer, width=16, depth=2, head_width=8)
 
 
@@ -165,6 +177,7 @@ TRANSFORMS = {
     "linear_dense": (Conv1x1, VECTOR),
     "plu_image": (PLU, Space((4, 2, 2))),
     "plu_vector": (partial(PLU, identity=True), VECTOR),
+    "standardise": (Standardise, VECTOR),
     "triangular_image": (Triangular, IMAGE),
     "triangular_vector": (Triangular, VECTOR),
     "householder_image": (Householder, Space((4, 2, 2))),
@@ -235,6 +248,11 @@ TRANSFORMS |= {
         autoregressive(net=pixelcnn, order=Reversed),
         Space((2, 3, 4), context={"label": (3,), "low": (1, 3, 4)}),
     ),
+    "autoregressive_masked_conv": (autoregressive(net=masked_conv, order=Interleaved), IMAGE),
+    "autoregressive_masked_conv_conditional": (
+        autoregressive(net=masked_conv, order=partial(Interleaved, backwards=True)),
+        Space((2, 3, 4), context={"label": (3,), "low": (1, 3, 4)}),
+    ),
     "autoregressive_transformer": (autoregressive(net=transformer, order=Spiral), Space((2, 2, 3), context={"label": (3,)})),
     "autoregressive_transformer_vector": (autoregressive(net=transformer, order=Random), VECTOR),
     "autoregressive_jacobi": (partial(autoregressive(net=transformer), inverse="jacobi"), IMAGE),
@@ -265,6 +283,39 @@ TRANSFORMS |= {
     "continuous_by_autograd": (continuous(partial(Concat, activation=nn.GELU), end=0.5), SPATIAL),
     "continuous_conditional": (continuous(), Space((3,), context={"label": (3,)})),
     "continuous_chunked": (continuous(partial(Concat, activation=nn.Softplus), partial(Exact, chunk=2)), SPATIAL),
+    "continuous_image": (continuous(ConcatConv), Space((2, 2, 3))),
+}
+
+
+def residual(net=Lipschitz, **options):
+    """An exact log-det, and weights whose bound is at work."""
+    return partial(Residual, net=partial(net, **options), trace=Exact)
+
+
+TRANSFORMS |= {
+    "residual": (residual(width=16, depth=2), VECTOR),
+    "residual_conditional": (residual(width=16, depth=1, activation=CLipSwish), Space((3,), context={"label": (3,)})),
+    "residual_image": (residual(width=8, depth=2, activation=nn.ELU), IMAGE),
+    "residual_image_conditional": (residual(width=8, depth=1), Space((2, 3, 4), context={"label": (3,), "low": (1, 3, 4)})),
+    "residual_flat": (partial(residual(width=8, flat=True), first=True), Space((2, 2, 3))),
+    "residual_dense": (residual(LipschitzDenseNet, growth=6, depth=2, first_width=8), VECTOR),
+    "residual_dense_image": (residual(LipschitzDenseNet, growth=6, depth=2), IMAGE),
+    "scales": (
+        partial(
+            Scales,
+            levels=2,
+            steps=2,
+            squeeze=Squeeze,
+            start=[ActNorm],
+            block=[residual(width=8), ActNorm],
+            end=[Flatten, residual(width=8)],
+        ),
+        GREY,
+    ),
+    "scales_halves": (
+        partial(Scales, steps=1, levels=2, block=[residual(width=8)], squeeze=Squeeze, at="start", halves=True),
+        GREY,
+    ),
 }
 
 
@@ -286,13 +337,15 @@ def disturb(module: nn.Module, scale: float = 0.3) -> nn.Module:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.dtype)
             parameter.add_(scale * noise / fan_in**0.5)
         for name, buffer in module.named_buffers():
-            if name.endswith("running_mean"):
+            if name.endswith("mean"):
                 buffer.normal_(generator=generator)
-            elif name.endswith("running_var"):
+            elif name.endswith("running_var") or name.rpartition(".")[2] == "scale":
                 buffer.uniform_(0.5, 2.0, generator=generator)
     for part in module.modules():
         if isinstance(part, MaskedLinear):
             part.clean()
+        if isinstance(part, Spectral) and not part.weight.is_meta:
+            part.refresh()
     return module
 
 

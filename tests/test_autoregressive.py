@@ -8,22 +8,27 @@ import pytest
 import torch
 from pages import PLANE, composed, flow, parameters
 from parts import refuses
-from recipes import IMAGE, LAWS, ORDERS, VECTOR, affine, autoregressive, batch, context_of, disturb, made, transformer
+from recipes import IMAGE, LAWS, ORDERS, VECTOR, affine, autoregressive, batch, context_of, disturb, made, settled, transformer
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from laminar.flows.compose.inverse import Inverse
 from laminar.flows.coupling.law import Law
+from laminar.flows.flow import Flow
 from laminar.flows.layer.autoregressive import Autoregressive
-from laminar.flows.net.causal import MaskedLinear
+from laminar.flows.naive import naive
+from laminar.flows.net.causal import MaskedLinear, unthreaded
 from laminar.flows.net.made import MADE
+from laminar.flows.net.masked_conv import MaskedConv
 from laminar.flows.net.mlp import MLP
 from laminar.flows.net.pixelcnn import PixelCNN
 from laminar.flows.net.recurrent import Recurrent
 from laminar.flows.net.transformer import Transformer
+from laminar.flows.order.interleaved import Interleaved
 from laminar.flows.order.order import Order
 from laminar.flows.order.sequential import Sequential
 from laminar.flows.order.spiral import Spiral
+from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.space import Space
 
 NETS = {
@@ -45,9 +50,17 @@ WALKS = [
     *((net, order, (7,), context) for net in NETS for order in ("sequential", "reversed", "random") for context in ({}, LABEL)),
     *((net, "spiral", (2, 3, 3), context) for net in NETS for context in ({}, LABEL)),
     *((net, "random", (2, 3, 3), context) for net in ("recurrent", "transformer") for context in ({}, LABEL, MAP)),
+    *((net, "interleaved", (2, 3, 3), {}) for net in ("plain", "transformer")),
     *(("pixelcnn", order, (2, 3, 3), context) for order in ("sequential", "reversed") for context in ({}, LABEL, MAP)),
+    # Two columns have no blind spot.
+    *(
+        ("masked conv", order, (2, 3, 2), context)
+        for order in ("interleaved", "interleaved_backwards")
+        for context in ({}, LABEL, {"label": (6, 3, 2)})
+    ),
 ]
 NETS["pixelcnn"] = partial(PixelCNN, width=6, depth=1)
+NETS["masked conv"] = partial(MaskedConv, width=6)
 
 
 def cooked(space: Space, net=made, order=Sequential, law=affine) -> Autoregressive:
@@ -67,7 +80,8 @@ def test_a_value_sees_exactly_the_values_before_it(net, order, event, context):
     assert torch.equal(seen, rank[None, :] < rank[:, None])
     if context:
         told = torch.autograd.functional.jacobian(lambda c: layer.net(x, {"label": c}).sum(0).flatten(1), given["label"])
-        assert (told.flatten(2).abs().amax((0, 2)) > 0).all()
+        heard = told.flatten(2).abs().amax((0, 2)) > 0
+        assert torch.equal(heard, torch.ones_like(heard) if net != "masked conv" or len(context["label"]) == 1 else rank > 0)
 
 
 def passed(layer: Autoregressive, z: torch.Tensor, context=None) -> torch.Tensor:
@@ -78,7 +92,8 @@ def passed(layer: Autoregressive, z: torch.Tensor, context=None) -> torch.Tensor
     return x
 
 
-ONE_OF_EACH = [walk for walk in WALKS if walk[1] == ("reversed" if walk[0] == "pixelcnn" else "random")]
+USUAL = {"pixelcnn": "reversed", "masked conv": "interleaved_backwards"}
+ONE_OF_EACH = [walk for walk in WALKS if walk[1] == USUAL.get(walk[0], "random")]
 
 
 @pytest.mark.parametrize(("net", "order", "event", "context"), ONE_OF_EACH)
@@ -102,24 +117,84 @@ def test_one_pass_equals_a_pass_for_each_value(net, order, event, context):
 
 
 @pytest.mark.parametrize(
-    ("net", "event"),
+    ("net", "event", "order"),
     [
-        (partial(MADE, width=256), (63,)),
-        (partial(MADE, width=256), (200,)),
-        (partial(MADE, width=256, weight_norm=True, planes=6), (63,)),
-        (partial(PixelCNN, width=16, depth=2), (3, 12, 16)),
-        (partial(Recurrent, width=32, depth=2), (3, 8, 8)),
-        (partial(Transformer, width=128, depth=2), (3, 8, 8)),
+        (partial(MADE, width=256), (63,), Sequential),
+        (partial(MADE, width=256), (200,), Sequential),
+        (partial(MADE, width=256, weight_norm=True, planes=6), (63,), Sequential),
+        (partial(PixelCNN, width=16, depth=2), (3, 12, 16), Sequential),
+        (partial(Recurrent, width=32, depth=2), (3, 8, 8), Sequential),
+        (partial(Transformer, width=128, depth=2), (3, 8, 8), Sequential),
+        (partial(MaskedConv, width=48), (3, 8, 8), Interleaved),
     ],
 )
-def test_the_way_back_costs_one_pass_of_multiplications(net, event):
-    layer, z = autoregressive(net=net)(Space(event)), torch.randn(16, *event)
+def test_the_way_back_costs_one_pass_of_multiplications(net, event, order):
+    layer, z = settled(autoregressive(net=net, order=order)(Space(event))), torch.randn(16, *event)
     counts = []
     for way in (lambda: layer.inverse(z), lambda: layer(z)):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             way()
         counts.append(counter.get_total_flops())
     assert 0.4 < counts[0] / counts[1] <= 1.0
+
+
+@pytest.mark.parametrize("net", ["plain", "transformer"])
+def test_naive_sampling_takes_a_whole_pass_for_each_value_and_finds_the_same(net):
+    flow, passes = Flow(VECTOR, autoregressive(net=NETS[net]), Gaussian).double(), []
+    disturb(flow).transform.net.register_forward_hook(lambda *_: passes.append(1))
+    z = batch(VECTOR, 8)
+    with torch.no_grad():
+        expected = flow.decode(z)
+        assert not passes
+        with naive(flow):
+            torch.testing.assert_close(flow.decode(z), expected, rtol=1e-10, atol=1e-10)
+    assert len(passes) == VECTOR.size
+    assert torch.equal(flow.decode(z), flow.decode(z)) and len(passes) == VECTOR.size
+
+
+@pytest.mark.parametrize("work", [2**10, 2**30])
+def test_small_steps_keep_to_one_thread_and_give_the_others_back(work):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError), unthreaded(torch.zeros(1), work):
+            assert torch.get_num_threads() == (1 if work < 2**20 else 2)
+            _ = 1 / 0
+        assert torch.get_num_threads() == 2
+        with unthreaded(torch.zeros(1, device="meta"), work):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ELU])
+@pytest.mark.parametrize("residual", [False, True])
+def test_units_activated_in_place_leave_what_was_given_as_it_was(activation, residual):
+    layer, z = cooked(VECTOR, partial(MADE, width=40, activation=activation, residual=residual)), batch(VECTOR, 8)
+    kept = z.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(layer.inverse(z), passed(layer, z), rtol=1e-10, atol=1e-10)
+    assert torch.equal(z, kept) and not layer.net.activation.inplace
+
+
+@pytest.mark.parametrize("net", ["plain", "residual", "weight norm", "planes"])
+def test_the_way_back_follows_a_net_in_half_precision(net):
+    layer, z = cooked(VECTOR, NETS[net]).float(), batch(VECTOR, 8).float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found, expected = layer.inverse(z), passed(layer, z)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("net", ["plain", "transformer"])
+def test_the_way_back_can_be_compiled(net):
+    iaf, z = disturb(Inverse(Space((2,)), autoregressive(net=NETS[net]))), torch.randn(8, 2)
+    with torch.no_grad():
+        expected, log_det = iaf(z)
+        iaf.compile(backend="aot_eager")
+        found, minus = iaf(z)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(minus, log_det)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -176,9 +251,17 @@ def test_a_spiral_walks_along_the_rim_and_inwards():
     assert sorted(out.tolist()) == list(range(8)) and abs(out[0] - out[4]) == 1  # a pixel's channels are neighbours
 
 
+def test_an_interleaved_order_takes_all_channels_of_a_position_in_turn():
+    rank = Interleaved(Space((2, 2, 3))).rank.reshape(2, 2, 3)
+    assert rank[:, 0, 0].tolist() == [0, 1] and rank[:, 0, 1].tolist() == [2, 3] and rank[:, 1, 2].tolist() == [10, 11]
+    assert Interleaved(Space((2, 2, 3)), backwards=True).rank.reshape(2, 2, 3)[:, 1, 2].tolist() == [1, 0]
+
+
 def test_an_order_is_a_permutation_that_repeats():
     for name, order in ORDERS.items():
-        first, again = (order(IMAGE if name == "spiral" else VECTOR).rank.tolist() for _ in range(2))
+        first, again = (
+            order(VECTOR if name in ("sequential", "reversed", "random") else IMAGE).rank.tolist() for _ in range(2)
+        )
         assert first == again and sorted(first) == list(range(len(first)))
 
 
@@ -235,6 +318,15 @@ WRONG = {
         "net=pixelcnn goes row by row, and order=spiral does not",
     ),
     "convolutions of a vector": (lambda: cooked(VECTOR, NETS["pixelcnn"]), "net=pixelcnn reads images.*net=made"),
+    "masked convolutions row by row": (
+        lambda: cooked(IMAGE, NETS["masked conv"]),
+        "net=masked_conv goes channel by channel.*order=sequential does not: choose order=interleaved",
+    ),
+    "units that channels cannot share": (
+        lambda: cooked(IMAGE, partial(MaskedConv, width=5), Interleaved),
+        "size.width=5.*cannot deal its units out to 2 channels",
+    ),
+    "channels of a vector": (lambda: cooked(VECTOR, order=Interleaved), "order=interleaved walks over an image's channels"),
     "an even kernel": (lambda: cooked(IMAGE, partial(PixelCNN, kernel=4)), "net.kernel=4 has no middle"),
     "a spiral in a vector": (lambda: cooked(VECTOR, order=Spiral), "order=spiral walks over an image"),
     "an order of the wrong length": (lambda: cooked(VECTOR, order=Upside), "an order of 7 ranks.*6 values"),

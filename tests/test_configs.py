@@ -11,12 +11,14 @@ import torch
 import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from pages import CELEBA_HQ, CIFAR, CONF, DIGITS, IMAGENET64, MNIST, PLANE, composed, flow, members
+from pages import CELEBA_HQ, CIFAR, CONF, DIGITS, IMAGENET64, MNIST, PLANE, composed, flow, members, parameters
 
 from laminar.config.knobs import unread
 from laminar.config.recipe import build, check_targets
 from laminar.data.datamodule import FlowDataModule
+from laminar.flows.compose.chain import links_of
 from laminar.flows.initialise import initialising
+from laminar.flows.layer.latent import Latent
 from laminar.flows.space import Space
 from laminar.refused import Refused
 
@@ -47,13 +49,23 @@ FLOWS = {
     "tarflow_deep_shallow": [DIGITS, CIFAR],
     "t_naf": [DIGITS, PLANE],
     "nsf_ar": [DIGITS, PLANE],
+    "table": [DIGITS, PLANE],
     "vae": [DIGITS, MNIST],
     "vae_mlp": [DIGITS, PLANE],
     "vae_iaf": [DIGITS, MNIST],
     "vlae": [DIGITS, MNIST],
+    "vae_iaf_cifar10": [DIGITS, MNIST, CIFAR],
     "ffjord": [DIGITS, PLANE],
+    "resflow": [DIGITS, MNIST, CIFAR],
+    "iresnet": [DIGITS, CIFAR],
+    "idensenet": [DIGITS, CIFAR],
+    "resflow_mlp": [DIGITS, PLANE],
+    "ffjord_image": [DIGITS, CIFAR],
+    "cfm": [CIFAR, IMAGENET64],
+    "cfm_mlp": [DIGITS, PLANE],
 }
-LATENT = ("vae", "vae_mlp", "vae_iaf", "vlae")  # whose noise is smaller than the data
+LATENT = {name: lambda space: 32 for name in ("vae", "vae_mlp", "vae_iaf", "vlae")}  # whose noise is of another size
+LATENT["vae_iaf_cifar10"] = lambda space: 20 * 32 * space.event[1] * space.event[2] // 4
 SMALL = {"realnvp": ["size.levels=2"], "glow": ["size.levels=2"]}
 
 
@@ -65,7 +77,7 @@ def test_every_flow_is_listed_here():
 def test_flows_compose_and_build(name, space):
     data = ["data=moons"] if space is PLANE else []
     built = flow(space, f"flow={name}", *data, *SMALL.get(name, []), device="meta")
-    assert built.transform.codomain.size == (32 if name in LATENT else space.size)
+    assert built.transform.codomain.size == (LATENT[name](space) if name in LATENT else space.size)
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -89,10 +101,14 @@ HOMES = {
     "net=one_blob": (DIGITS, "flow=nis"),
     "prior=uniform": (DIGITS, "flow=nis"),
     "prior=beta": (DIGITS, "flow=nis"),
+    "prior=fitted_mixture": (PLANE, "flow=table", "data=moons"),
     **{f"coupling=mixture_{name}": (PLANE, "flow=cdf", "data=moons") for name in ("logistic_unit", "gaussian_unit")},
     "dequantization=none": (PLANE, "flow=realnvp_flat", "data=moons"),
     "dequantization=gaussian": (CIFAR, "preprocessing=symmetric"),
     "context=label": (LABELLED,),
+    "context=columns": (Space((2,), context={"age": (1,)}), "flow=realnvp_flat", "data=moons"),
+    "dequantization=declared": (Space((2,), levels=(3, None)), "flow=table", "data=table", "data.path=x.csv"),
+    "preprocessing=standardise": (PLANE, "flow=table", "data=moons"),
     "context=label_dropout": (LABELLED,),
     "layer=elementwise": (DIGITS, "flow=gaussianization"),
     "layer=autoregressive": (DIGITS, "flow=iaf"),
@@ -104,12 +120,24 @@ HOMES = {
     "net=transformer_shallow": (CIFAR, "flow=tarflow_deep_shallow"),
     "net=transformer_values": (DIGITS, "flow=t_naf"),
     "net=pixelcnn": (CIFAR, "flow=pixel_maf"),
+    "net=masked_conv": (DIGITS, "flow=pixel_maf", "order=interleaved"),
     "net=reslinear": (DIGITS, *ON_VECTORS),
-    **{f"net=concat{name}": (DIGITS, "flow=ffjord") for name in ("", "_squash", "_squash_softplus")},
+    **{f"net=concat{name}": (DIGITS, "flow=ffjord") for name in ("", "_silu", "_squash", "_squash_softplus")},
     "layer=continuous": (DIGITS, "flow=ffjord"),
+    "layer=residual": (DIGITS, "flow=resflow"),
+    "norm=actnorm_residual": (DIGITS, "flow=resflow"),
+    **{f"multiscale={name}": (CIFAR, "flow=resflow") for name in ("residual", "residual_halves", "iresnet", "idensenet")},
+    **{f"net=lipschitz{name}": (CIFAR, "flow=resflow") for name in ("", "_elu", "_densenet")},
+    "net=lipschitz_mlp": (DIGITS, "flow=resflow_mlp"),
+    "layer=continuous_fixed": (DIGITS, "flow=ffjord"),
+    "mask=whole": (DIGITS, "flow=ffjord_image"),
+    "net=concat_conv": (DIGITS, "flow=ffjord_image"),
+    "net=unet": (CIFAR, "flow=cfm"),
     **{f"{group}={name}": (DIGITS, "flow=ffjord") for group in ("trace", "solver") for name in members(group)},
+    **{f"trace={name}": (DIGITS, "flow=resflow_mlp") for name in ("roulette", "truncated")},
     **{f"layer={name}": (DIGITS, "flow=vae") for name in ("variational", "variational_local")},
     "layer=variational_mlp": (DIGITS, "flow=vae_mlp"),
+    "layer=bidirectional": (DIGITS, "flow=vae_iaf_cifar10"),
     **{f"layer={name}": (DIGITS, "flow=gaussianization") for name in ("planar", "radial")},
     **{f"posterior={name}": (DIGITS, "flow=vae") for name in members("posterior")},
     **{f"observation={name}": (DIGITS, "flow=vae") for name in members("observation")},
@@ -120,12 +148,13 @@ HOMES = {
     "order=reversed": (DIGITS, "flow=maf"),
     "order=random": (DIGITS, "flow=maf"),
     "order=dag": (PLANE, "flow=maf", "data=moons", "data.parents=[[],[0]]"),
+    "order=interleaved": (CIFAR, "flow=pixel_maf", "net=masked_conv", "size.width=48"),
     "order=spiral": (DIGITS, "flow=maf", "parts=[${dequantization},${preprocessing},${layer}]"),
 }
 KNOBS = ("layer", "coupling", "mask", "order", "multiscale", "net", "prior", "mix", "norm")
 KNOBS += ("trace", "solver", "observation", "posterior", "dequantization", "preprocessing", "context")
 # Programs and homes that have a length of their own, or none
-FIXED = ("mask", "order=spiral", "layer=variational", "observation")
+FIXED = ("mask", "net=unet", "order=spiral", "layer=variational", "layer=bidirectional", "observation")
 FIXED += tuple(f"posterior={name}" for name in ("gaussian", "fixed_variance"))
 
 
@@ -173,7 +202,7 @@ def test_objectives_build(name):
 
 @pytest.mark.parametrize("name", members("data"))
 def test_data_build(name):
-    needed = {"npz": ["path=rows.npz"], "image_folder": ["path=photos", "size=32"]}
+    needed = {"npz": ["path=rows.npz"], "table": ["path=rows.csv"], "image_folder": ["path=photos", "size=32"]}
     config = composed(f"data={name}", *(f"data.{word}" for word in needed.get(name, [])))
     assert build(config.data).batch_size == config.data.batch_size
 
@@ -186,7 +215,11 @@ def test_engine_pages_compose_within_the_allow_list(choice):
 # Experiments
 
 SPACES = {"digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR, "moons": PLANE, "32": CIFAR, "64": IMAGENET64, "256": CELEBA_HQ}
+SPACES |= {name: PLANE for name in ("eight_gaussians", "checkerboard")}
+SPACES |= {"mnist_binary": Space((1, 28, 28), levels=2)}
 SPACES |= {"picture": PLANE, "nothing": PLANE, "mixture_1d": Space((1,)), "integers_1d": Space((1,), levels=8)}
+SPACES |= {name: Space((n,)) for name, n in (("power", 6), ("gas", 8), ("hepmass", 21), ("miniboone", 43), ("bsds300", 63))}
+SPACES |= {"two_moons_simulator": Space((2,), context={"x": (2,)})}
 NEEDED = {"npz": ["data.path=train.npz"], "image_folder": ["data.path=photos"]}
 
 
@@ -206,6 +239,8 @@ def space_of(name: str) -> Space:
     """The data's Space; that of arrays and folders is in the experiment's name."""
     data = data_of(name)
     side = re.search(r"\d*$", name)[0] or "64"
+    if name == "iresnet_mnist":
+        return Space((1, 32, 32), levels=256)  # padded
     return SPACES[data if data in SPACES else side]
 
 
@@ -214,7 +249,9 @@ def test_experiments_compose_and_build(name):
     space, words = space_of(name), [f"experiment={name}", *NEEDED.get(data_of(name), [])]
     config = composed(*words)
     assert config.name == name
-    assert flow(space, *words, device="meta").transform.codomain.size == space.size
+    built = flow(space, *words, device="meta")
+    latents = [link for link in links_of(built.transform) if isinstance(link, Latent)]
+    assert built.transform.codomain.size == (latents[0].codomain if latents else space).size
     weight = torch.zeros(1, requires_grad=True)
     optimizer, schedule = build(config.optimizer)([weight]), build(config.scheduler)["recipe"]
     if schedule is not None:
@@ -236,6 +273,19 @@ def test_variants_belong_to_a_sweep(variant):
     assert any(variant in params.get("variant", "").split(",") for params in sweeps)
 
 
+EQUAL = {  # sweep -> parameters, and by how much its variants may differ
+    "posterior_or_prior": (512_000, 0.01),
+    "families_digits": (717_000, 0.03),
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_variants_of_a_comparison_are_of_one_size(name):
+    (count, share), space = EQUAL[name], space_of(name)
+    found = {variant: parameters(space, f"experiment={name}", f"variant={variant}") for variant in SWEPT[name]}
+    assert len(found) >= 3 and all(abs(number / count - 1) <= share for number in found.values()), found
+
+
 def test_a_variant_carries_its_published_number():
     published = {
         name: composed("experiment=flowpp_ablation", f"variant=flowpp_{name}").published
@@ -250,13 +300,17 @@ def test_the_command_line_has_the_last_word():
     assert (config.size.width, config.net.width, config.optimizer.lr, config.data.batch_size) == (7, 7, 1, 64)
 
 
+SWEPT = {name: page(name)[1]["hydra"]["sweeper"]["params"]["variant"].split(",") for name in EQUAL}
 CPU_SIZED = [
     ("experiment=nice_digits",),
     ("experiment=realnvp_digits",),
     ("experiment=realnvp_moons",),
+    ("experiment=cfm_moons",),
     ("experiment=nis_digits",),
     *(("experiment=flowpp_ablation_digits", f"variant=small_{name}") for name in ("full", "uniform", "affine", "no_attention")),
     *(("experiment=partitioning", f"variant=partition_{name}") for name in ("good", "bad")),
+    *(("experiment=posterior_or_prior", f"variant={name}", "data=digits_binary") for name in SWEPT["posterior_or_prior"]),
+    *(("experiment=families_digits", f"variant={name}") for name in SWEPT["families_digits"]),
     ("experiment=glow_ablation", "data=digits", "size.width=32", "size.steps=4", "size.levels=2", "mix=reverse"),
 ]
 
@@ -264,7 +318,7 @@ CPU_SIZED = [
 @pytest.mark.parametrize("words", CPU_SIZED, ids=lambda words: " ".join(words[:2]))
 def test_experiments_of_a_cpus_size_take_two_steps(words):
     config = composed(*words)
-    data = FlowDataModule(build(config.data), build(config.dequantization), config.seed)
+    data = FlowDataModule(build(config.data), build(config.get("dequantization")), config.seed)
     torch.manual_seed(0)
     built = build(config.flow)(data.space)
     x = data.first_batch()[0][:32]
@@ -330,6 +384,19 @@ WRONG = {
     ),
     "a coupling without a mask": (DIGITS, "flow=gaussianization layer=coupling +net=mlp", "nothing splits the event here"),
     "an exact trace of photographs": (CIFAR, "flow=ffjord", "trace=exact takes a column.*3072 .*choose trace=hutchinson"),
+    "a trace for a series": (DIGITS, "flow=ffjord trace=roulette", "trace=roulette .*choose trace=exact or trace=hutchinson"),
+    "a series without terms": (DIGITS, "flow=resflow trace=hutchinson", "trace=hutchinson .*choose trace=roulette"),
+    "an exact determinant of photographs": (CIFAR, "flow=resflow trace=exact", "trace=exact takes.*choose trace=roulette"),
+    "a coefficient of 1": (DIGITS, "flow=resflow net.coefficient=1", "net.coefficient=1 bounds.*a number between 0 and 1"),
+    "an unbounded net in a residual layer": (DIGITS, "flow=resflow net=convnet", "net=convnet has no bounded.*net=lipschitz"),
+    "a bounded net in a coupling": (DIGITS, "flow=realnvp_flat net=lipschitz_mlp", "net=lipschitz is what.*choose net=mlp"),
+    "a residual layer in a step": (
+        DIGITS,
+        "flow=realnvp_flat layer=residual net=lipschitz_mlp +trace=exact",
+        "works on whole events.*layer=coupling",
+    ),
+    "no blocks": (DIGITS, "flow=resflow size.steps=0", "size.steps=0 blocks"),
+    "chances above 1": (DIGITS, "flow=resflow trace.distribution=geometric", "trace.rate=2.0 of.*between 0 and 1"),
     "a net without the time": (DIGITS, "flow=ffjord net=mlp", "net=mlp does not know the time.*choose net=concat"),
     "a velocity in a coupling": (DIGITS, "flow=realnvp_flat net=concat", "net=concat is a velocity.*choose net=mlp"),
     "a continuous layer in a step": (
@@ -348,6 +415,17 @@ WRONG = {
     ),
     "an image decoder for vectors": (DIGITS, "flow=vae_mlp layer=variational", "net=resconv reads images"),
     "a vector encoder for images": (DIGITS, "flow=vae layer=variational_mlp", "net=mlp reads vectors"),
+    "a bidirectional layer on vectors": (
+        PLANE,
+        "flow=vae_iaf_cifar10 data=moons",
+        "layer=bidirectional is made of convolutions",
+    ),
+    "a bidirectional layer of too many levels": (MNIST, "flow=vae_iaf_cifar10 size.levels=3", "take fewer size.levels"),
+    "a dequantizer before a bidirectional layer": (
+        DIGITS,
+        "flow=vae_iaf_cifar10 parts=[${dequantization},${layer}]",
+        "put no dequantizer before the layer",
+    ),
     "no latents": (DIGITS, "flow=vae size.latent=0", "layer.latent=0 leaves nothing"),
     "a key that nothing reads": (CIFAR, "flow=nis +speed=11", "speed would change nothing"),
 }

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pages import PLANE, flow, parameters
 from recipes import disturb
+from sklearn.datasets import make_moons
 from torch import nn
 
 from laminar.flows import ledger, noise
@@ -81,6 +82,31 @@ def test_the_log_det_of_a_strong_flow_is_that_of_its_jacobian():
         jacobian = torch.autograd.functional.jacobian(lambda v: layer(v[None])[0][0], x[i])
         torch.testing.assert_close(log_det[i], torch.linalg.slogdet(jacobian)[1], rtol=1e-7, atol=1e-7)
     assert log_det.abs().min() > 0.05
+
+
+@pytest.mark.slow
+def test_a_flow_that_learned_moons_takes_75_evaluations_at_the_usual_tolerance():
+    """By flow matching, as the measurements of solvers were made: dopri5 at 1e-5 with an exact trace."""
+    x = torch.tensor(make_moons(20000, noise=0.1, random_state=0)[0], dtype=torch.float32)
+    x = (x - x.mean(0)) / x.std(0)
+    torch.manual_seed(0)
+    layer = Continuous(PLANE, partial(Concat, width=64, depth=2), Exact, Dopri5)
+    optimizer = torch.optim.Adam(layer.net.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, 3000)
+    for _ in range(3000):
+        data, t = x[torch.randint(len(x), (512,))], torch.rand(512)
+        z = torch.randn_like(data)
+        loss = (layer.net(data + t[:, None] * (z - data), t) - (z - data)).square().sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad(), ledger.noting() as notes:
+        z, log_det = layer(x[:512])
+        layer.double().solver = Dopri5(1e-10, 1e-10)
+        truth, log_det_truth = layer(x[:512].double())
+    assert notes["nfe"][0].max() <= 75 and notes["nfe"][0].mean() <= 65
+    assert max((z - truth).abs().max(), (log_det - log_det_truth).abs().max()) < 4e-4
 
 
 @pytest.mark.parametrize(("trace", "dtype", "tolerance"), [(Exact, torch.float64, 1e-12), (Hutchinson, torch.float32, 1e-5)])
@@ -172,7 +198,7 @@ def test_energies_leave_the_flow_as_it_is():
 
 @pytest.mark.parametrize("net", [ConcatSquash, partial(Concat, activation=nn.GELU)])
 def test_inference_mode_is_no_obstacle(net):
-    model, x = curved(net=net), torch.randn(5, 2)
+    model, x = curved(net=net, solver=partial(Dopri5, rtol=1e-6, atol=1e-6)), torch.randn(5, 2)
     expected = model.log_prob(x).detach()
     with torch.inference_mode():
         here = torch.cat([x])
@@ -215,3 +241,59 @@ def test_wrong_nets_and_times_are_refused():
         Continuous(PLANE, MLP, Exact, Dopri5)
     with pytest.raises(Refused, match=r"layer\.end=0"):
         Continuous(PLANE, Concat, Exact, Dopri5, end=0)
+
+
+@pytest.mark.parametrize("way", ["direct", "checkpoint", "adjoint"])
+def test_a_solve_that_fails_names_its_layer(way):
+    model, x = curved(times=3, solver=partial(Dopri5, gradients=way)), torch.randn(4, 2)
+    with torch.no_grad():
+        model.transform.parts[1].net.head.linear.bias[0] = float("nan")
+    with pytest.raises(
+        Unsolved, match=r"equation of transform\.parts\.1 met a value that is not finite: at time 0 .* in row 0"
+    ):
+        model.log_prob(x)
+    with pytest.raises(Unsolved, match=r"equation of transform\.parts\.1 met .* at time 1 of \[1\.0, 0\.0\]"):
+        model.sample(3)
+    many = curved(times=2, solver=partial(Dopri5, 1e-6, 1e-6, max_steps=3, gradients=way))
+    with pytest.raises(Unsolved, match=r"equation of transform\.parts\.0 took 3 steps without arriving: at time 0"):
+        many.log_prob(x)
+
+
+def test_an_adjoint_that_fails_on_its_way_back_names_its_layer():
+    """A dynamics net whose gradient alone is not finite."""
+
+    class Root(Concat):
+        def forward(self, x, t, context=None):
+            return super().forward(x, t, context) + (x - x.detach()).abs().sqrt().sum(1, keepdim=True)
+
+        carries = False
+
+    model = curved(net=Root, solver=partial(Dopri5, gradients="adjoint"))
+    x = model.decode(torch.randn(4, 2))
+    with pytest.raises(Unsolved, match=r"equation of transform\.parts\.0 met a value that is not finite: at time 0 of \[0"):
+        x.sum().backward()
+
+
+def test_a_net_that_changes_the_shape_is_refused():
+    class Narrow(Concat):
+        carries = False
+
+        def forward(self, x, t, context=None):
+            return super().forward(x, t, context)[:, :1]
+
+    layer = Continuous(PLANE, Narrow, Exact, Dopri5)
+    with pytest.raises(Refused, match=r"Narrow gives \(1,\) for events of shape \(2,\), and a velocity has the shape"):
+        layer(torch.randn(3, 2))
+
+
+def test_a_velocity_is_the_slope_of_the_way():
+    model, x = curved(solver=partial(Dopri5, 1e-9, 1e-9)).double(), torch.randn(6, 2, dtype=torch.float64)
+    layer = model.transform.parts[0]
+    with torch.no_grad():
+        layer.root.fill_(1.3)
+        start, before, here, after, end = layer.walk(x, [0.0, 0.4, 0.4001, 0.4002, 1.0])
+        slope = layer.velocity(here, torch.full((6,), 0.4001, dtype=torch.float64))
+        torch.testing.assert_close((after - before) / 2e-4, slope, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(end, layer(x)[0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(layer.walk(end, [1.0, 0.5, 0.0])[-1], x, rtol=1e-6, atol=1e-6)
+    assert start is x

@@ -28,6 +28,7 @@ from laminar.flows.trace.trace import Trace
 from laminar.flows.transform import Transform
 from laminar.training.logger.logger import RunLogger
 from laminar.training.objective.objective import Objective
+from laminar.training.path.path import Path as Between
 from laminar.training.target.target import Target
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
-    {"space", "numerics", "noise", "guidance", "ledger", "initialise", "solver", "trace"},
+    {"space", "numerics", "noise", "guidance", "ledger", "initialise", "fixed_point", "solver", "trace"},
     {"transform", "order"},
     {"context", "coupling", "mask", "net", "observation", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
@@ -54,7 +55,7 @@ MENUS = {
     "multiscale": "flows/compose",
     "posterior": "flows/flow",
     "data": "data",
-    **{group: f"training/{group}" for group in ("objective", "target", "callbacks", "logger")},
+    **{group: f"training/{group}" for group in ("objective", "target", "path", "callbacks", "logger")},
 }
 FILES = {
     ".".join(("laminar", *path.relative_to(SOURCE).with_suffix("").parts)): path
@@ -170,7 +171,7 @@ def test_the_root_of_a_page_points_into_its_own_folder(page):
 def test_every_final_class_of_a_menu_can_be_ordered(group):
     # Beside these, a folder holds what they are made of.
     orders = (Law, Partition, Scheme, Net, Prior, Trace, Solver, Transform, Coupling, Source, Objective, Target)
-    orders += (Callback, RunLogger)
+    orders += (Between, Callback, RunLogger)
     ordered = {target for page in CONF.rglob("*.yaml") for target in targets(read(page))}
     assert {name for name in final_classes(group) if issubclass(get_object(name), orders)} <= ordered
 

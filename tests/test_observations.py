@@ -20,6 +20,7 @@ INTEGERS = {
     "categorical": (Categorical, 5),
     "discretized_logistic": (DiscretizedLogistic, 17),
     "discretized_logistic_binary": (DiscretizedLogistic, 2),
+    "discretized_logistic_one_scale": (partial(DiscretizedLogistic, one_scale=True), 17),
 }
 every_kind = pytest.mark.parametrize("name", INTEGERS)
 
@@ -28,7 +29,8 @@ def drawn(name: str, n: int = 6, event: tuple[int, ...] = (3, 2, 2)):
     """An observation, parameters of n events, and every level ``(levels, n, *event)`` with its log-probabilities."""
     kind, levels = INTEGERS[name]
     observation = kind(Space(event, levels=levels))
-    params = 1.5 * torch.randn(n, observation.arity, *event, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    planes, generator = observation.arity + observation.shared, torch.Generator().manual_seed(1)
+    params = 1.5 * torch.randn(n, planes, *event, generator=generator, dtype=torch.float64)
     x = torch.arange(levels, dtype=torch.float64).view(-1, 1, 1, 1, 1).expand(-1, n, *event)
     return observation, params, x, torch.stack([observation.log_probs(value, params) for value in x])
 

@@ -12,7 +12,9 @@ from scipy import stats
 
 from laminar.config.recipe import build
 from laminar.flows import noise
+from laminar.flows.initialise import initialising
 from laminar.flows.prior.beta import Beta
+from laminar.flows.prior.fitted_mixture import FittedMixture, log_joint
 from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.prior.logistic import Logistic
 from laminar.flows.prior.mixture import Mixture
@@ -172,3 +174,49 @@ def test_a_temperature_that_leaves_no_beta_is_refused(prior, temperature):
 def test_pages_cook(page):
     prior = build(yaml.safe_load(page.read_text()))(Space((4,)))
     assert prior.log_prob(prior.sample(3)).isfinite().all()
+
+
+# -- a mixture fitted by expectation maximisation ------------------------------------------------------------------------
+
+
+def clouds(rows: int = 2000) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, 3, generator=generator, dtype=torch.float64) @ torch.randn(3, 3, generator=generator).double()
+    x[: rows // 3] += torch.tensor([6.0, -4.0, 2.0], dtype=torch.float64)
+    return x
+
+
+def test_a_fitted_mixture_is_the_best_one_by_bic():
+    from sklearn.mixture import GaussianMixture
+
+    prior, x = FittedMixture(Space((3,)), components=8).double(), clouds()
+    with initialising():
+        prior.log_prob(x)
+    peer = GaussianMixture(2, random_state=0, reg_covar=1e-3).fit(x.numpy())
+    assert prior.log_prob(x).mean().item() == pytest.approx(peer.score(x.numpy()), abs=2e-3)
+    weights = prior.log_weight.exp()
+    assert weights[2:].eq(0).all() and sorted(weights[:2].tolist()) == pytest.approx([1 / 3, 2 / 3], abs=0.02)
+    assert not list(prior.parameters()) and all(value.isfinite().all() for value in prior.state_dict().values())
+    with noise.keyed(40_000, 0):
+        drawn, cold = prior.sample(40_000), prior.sample(40_000, temperature=0.5)
+    torch.testing.assert_close(drawn.T.cov(), x.T.cov(correction=0), atol=0.15, rtol=0.05)
+    inside = [x[1000:].T.cov().trace(), cold[prior_of(prior, cold) == weights[:2].argmax()].T.cov().trace()]
+    assert inside[1] == pytest.approx(inside[0].item() / 4, rel=0.1)
+    one = FittedMixture(Space((3,)), components=8).double()
+    with initialising():
+        one.log_prob(x[1000:])  # a single Gaussian
+    assert one.log_weight.exp()[1:].eq(0).all()
+
+
+def prior_of(prior: FittedMixture, z: torch.Tensor) -> torch.Tensor:
+    """The likeliest component of each row."""
+    return log_joint(z, prior.log_weight, prior.mean, prior.factor).argmax(1)
+
+
+def test_a_mixture_that_saw_no_data_refuses():
+    with pytest.raises(Refused, match="has never seen data"):
+        FittedMixture(Space((3,))).eval().log_prob(torch.zeros(2, 3))
+    with pytest.raises(Refused, match="one of vectors"):
+        FittedMixture(Space((1, 2, 2)))
+    with pytest.raises(Refused, match=r"prior\.components=0"):
+        FittedMixture(Space((3,)), components=0)

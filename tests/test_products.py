@@ -28,9 +28,10 @@ LAWS = sorted(set(members("coupling")) - {"mixture_logistic", "rational_quadrati
 LAWS = [name for name in LAWS if not (name.startswith("mixture") and "unit" in name)]  # they end a flow: flow=cdf, flow=maf_mog
 VARIATIONAL = ["variational_small", "variational_affine"]
 PRIORS = members("prior")
-MULTISCALES = members("multiscale")
+WHOLE = {"idensenet", "iresnet", "residual", "residual_halves", "whole"}  # multiscales and a mask of layers that split nothing
+MULTISCALES = sorted(set(members("multiscale")) - WHOLE)
 VECTOR_MASKS = ["halves", "parity", "rqnsf"]
-IMAGE_MASKS = sorted(set(members("mask")) - set(VECTOR_MASKS))
+IMAGE_MASKS = sorted(set(members("mask")) - {*VECTOR_MASKS, *WHOLE})
 
 UNIT = ("piecewise_linear_unit", "piecewise_quadratic_unit")  # laws that keep noise in [0, 1]
 BOUNDED = ("beta", "uniform")  # priors without density outside of it

@@ -1,5 +1,6 @@
 """Solvers: orders of convergence, gradients, rows that do not know of each other, and what cannot be solved."""
 
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from laminar.flows.solver.dopri5 import Dopri5
 from laminar.flows.solver.euler import Euler
@@ -161,6 +164,49 @@ def test_direct_gradients_are_those_of_finite_differences():
         (y.requires_grad_(), given.requires_grad_()),
         atol=1e-5,
     )
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that live at once among the tensors made inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.now, self.most = {}, 0, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage())._cdata not in self.sizes:
+                self.sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self.gone, storage._cdata)
+        return made
+
+    def gone(self, key: int) -> None:
+        self.now -= self.sizes.pop(key)
+
+
+@pytest.mark.parametrize("way", ["direct", "checkpoint", "adjoint"])
+def test_the_memory_of_a_gradient_grows_with_the_evaluations_where_it_is_direct_alone(way):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 2))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(2)
+    y, peaks, evaluations = torch.randn(64, 2), [], []
+    for tolerance in (1e-2, 1e-6):
+        for parameter in net.parameters():
+            parameter.grad = None
+        with Peak() as peak:
+            solver = Dopri5(tolerance, tolerance, gradients=way)
+            start = y.clone().requires_grad_()
+            end, asked = solver(lambda t, y: net(torch.cat([y, t[:, None]], 1)), start, SPAN, [], list(net.parameters()))
+            end.square().sum().backward()
+        peaks.append(peak.most)
+        evaluations.append(int(asked.max()))
+    assert evaluations[1] > 1.8 * evaluations[0]
+    assert peaks[1] > 1.6 * peaks[0] if way == "direct" else peaks[1] == pytest.approx(peaks[0], rel=0.03)
 
 
 @pytest.mark.parametrize("way", ["checkpoint", "adjoint"])

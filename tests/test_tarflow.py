@@ -107,6 +107,22 @@ def test_rounds_are_at_most_steps_even_where_every_step_matters():
     assert rounds == sorted(rounds, reverse=True) and rounds[-1] < rounds[0]  # what is through is not computed again
 
 
+@pytest.mark.parametrize("window", [1, 4])
+def test_a_window_smaller_than_the_event_moves_on_with_what_is_through(window, monkeypatch):
+    layer, z, widths = cooked("transformer"), batch(IMAGE, 8), []
+
+    def solve(z, params):
+        widths.append(z.shape[-1])
+        return layer.law.inverse(z, params)
+
+    with torch.no_grad():
+        expected = layer.inverse(z)
+        assert layer.net.ahead(None).window(torch.zeros(1000, 1, 400)) >= 32  # many rows, many steps: still a few at once
+        monkeypatch.setattr("laminar.flows.net.transformer._Ahead.window", lambda self, x: window)
+        torch.testing.assert_close(jacobi(layer.net, solve, z), expected, rtol=1e-9, atol=1e-9)
+    assert max(widths) == window and (window > 1 or len(widths) == layer.net.steps().size)
+
+
 def test_a_tolerance_saves_rounds_and_costs_as_much():
     layer, z, rounds = cooked("transformer"), batch(IMAGE, 4), {}
 

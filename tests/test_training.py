@@ -244,7 +244,7 @@ def test_early_stopping_stops(tmp_path):
 
 
 def test_an_average_cannot_be_taken_of_an_estimate():
-    noisy = SimpleNamespace(noisy=True, grade="estimate", unit="nll", space=SimpleNamespace(unit="nll"))
+    noisy = SimpleNamespace(noisy=True, grade="estimate", units=("nll",), space=SimpleNamespace(unit="nll"))
     with pytest.raises(Refused, match="graded estimate"):
         FlowModule(noisy, None, None, num_samples=2)
 

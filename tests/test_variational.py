@@ -6,15 +6,17 @@ from math import log
 
 import pytest
 import torch
-from pages import DIGITS, flow, parameters
+from pages import DIGITS, composed, flow, members, parameters
 from recipes import batch, disturb, mlp
 from torch import distributions
 
+from laminar.config.recipe import build
 from laminar.flows import ledger, noise
 from laminar.flows.compose.chain import Chain
 from laminar.flows.compose.inverse import Inverse
 from laminar.flows.context.given import Given
 from laminar.flows.context.label import Label
+from laminar.flows.coupling.additive import Additive
 from laminar.flows.coupling.affine import Affine, Exp
 from laminar.flows.dequantization.uniform import Uniform
 from laminar.flows.flow import Flow
@@ -28,6 +30,7 @@ from laminar.flows.net.made import MADE
 from laminar.flows.net.mlp import MLP
 from laminar.flows.net.pixelcnn import PixelCNN
 from laminar.flows.net.resconv import Decoder, Encoder
+from laminar.flows.net.reslinear import ResLinear
 from laminar.flows.observation.bernoulli import Bernoulli
 from laminar.flows.observation.categorical import Categorical
 from laminar.flows.observation.discretized_logistic import DiscretizedLogistic
@@ -37,7 +40,9 @@ from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.space import Space
 from laminar.refused import Refused
 from laminar.training.objective.annealed import Annealed
+from laminar.training.objective.importance_weighted import ImportanceWeighted
 from laminar.training.objective.likelihood import Likelihood
+from laminar.training.objective.renyi import Renyi
 
 BINARY = Space((1, 28, 28), levels=2)
 TINY = Space((3,), levels=2)
@@ -83,7 +88,7 @@ def integrated(model: Flow, x: torch.Tensor, points: int = 2001) -> torch.Tensor
         params = stop.decoder(z)
         if stop.local is not None:
             params = stop.local(stop._seen(here), stop._told(params, None))
-        rows.append((stop.observation.log_prob(here, params) + log_prior).logsumexp(0))
+        rows.append((stop.observation.log_prob(here, stop._params(params)) + log_prior).logsumexp(0))
     return torch.stack(rows) + (z[1] - z[0]).log()
 
 
@@ -121,6 +126,8 @@ MODELS = {
     "local": (TINY, {"local": made, "planes": 2}),
     "categorical": (Space((2,), levels=3), {"observation": Categorical}),
     "iaf": (TINY, {"posterior": posterior(gaussian, iaf)}),
+    "fixed variance": (TINY, {"posterior": posterior(partial(Elementwise, law=Additive, net=linear))}),
+    "one scale": (Space((2,), levels=3), {"observation": partial(DiscretizedLogistic, one_scale=True)}),
 }
 
 
@@ -257,6 +264,35 @@ def test_published_parameter_counts(steps):
     assert parameters(BINARY, *words, "observation=bernoulli") == PUBLISHED[steps]
 
 
+# Posteriors as they are shipped
+
+
+@pytest.mark.parametrize("name", members("posterior"))
+def test_a_posterior_depends_on_its_code_from_the_start(name):
+    """Else the decoder learns to do without z before z has anything to say, and the KL stays at 0."""
+    torch.manual_seed(0)
+    made_of = build(composed("flow=vae", f"posterior={name}").posterior)(Space((32,), context={"code": (450,)}))
+    code = torch.nn.functional.elu(torch.randn(64, 450))
+    with torch.no_grad(), noise.centre():
+        z, _ = made_of.sample_with_log_prob(64, {"code": code})
+    assert 0.1 < z.std(0).mean() < 1.5 and z.mean(0).abs().mean() < 0.5
+
+
+def test_a_posterior_of_fixed_variance_learns_its_mean_together_with_a_flow_for_a_prior():
+    space = Space((1, 8, 8), levels=2)
+    torch.manual_seed(0)
+    model = flow(space, "flow=vlae", "posterior=fixed_variance", "observation=bernoulli", "size.width=32", "size.steps=1")
+    x = torch.randint(2, (6, 1, 8, 8), dtype=torch.uint8)
+    _, stop, after = model.locate(Variational)
+    with noise.keyed(6):
+        z, _, log_q = stop.terms(x)
+    with noise.keyed(6), noise.centre():
+        mean, _, _ = stop.terms(x)
+    torch.testing.assert_close(log_q, distributions.Normal(mean, 1.0).log_prob(z).sum(1), rtol=1e-4, atol=1e-4)
+    model.log_prob(x).mean().backward()
+    assert all(p.grad.any() for part in (stop.encoder.last, stop.posterior, after) for p in part.parameters() if p.dim() > 1)
+
+
 # Planar and radial flows
 
 
@@ -309,6 +345,11 @@ def test_a_noisy_posterior_makes_the_whole_noisy():
     assert model.grade == "bound+estimate"
     with pytest.raises(Refused, match="would inflate"):
         model.log_prob(enumerated(TINY), num_samples=2)
+    for objective in (ImportanceWeighted(num_samples=2), Renyi(num_samples=2)):
+        with pytest.raises(Refused, match=r"objective.num_samples=2 averages weights.*a posterior's.*objective=likelihood"):
+            objective.check(model)
+        type(objective)(num_samples=1).check(model)
+        objective.check(vae(TINY))
 
 
 @pytest.mark.parametrize(
@@ -316,6 +357,7 @@ def test_a_noisy_posterior_makes_the_whole_noisy():
     [
         (Space((3,)), {}, "observation=bernoulli scores integers.*no dequantizer"),
         (TINY, {"latent": 0}, "layer.latent=0 leaves nothing"),
+        (TINY, {"posterior": posterior(partial(Elementwise, law=Additive, net=partial(ResLinear, norm=0.0)))}, "net.norm=0.0"),
         (Space((1, 4, 4), levels=2), {}, "net=mlp reads vectors"),
         (TINY, {"encoder": Encoder}, "net=resconv reads images"),
         (TINY, {"decoder": Decoder}, "answers with images"),
@@ -337,8 +379,8 @@ def small_members():
 
 def test_nets_that_answer_in_another_shape_are_refused():
     space = Space((1, 8, 8), levels=2)
-    for members, name in (({"encoder": partial(ConvNet, width=4)}, "encoder"), ({"decoder": mlp}, "decoder")):
-        model = vae(space, **{"encoder": Encoder, "decoder": Decoder, **members})
+    for nets, name in (({"encoder": partial(ConvNet, width=4)}, "encoder"), ({"decoder": mlp}, "decoder")):
+        model = vae(space, **{"encoder": Encoder, "decoder": Decoder, **nets})
         with pytest.raises(Refused, match=f"the {name} answers with"):
             model.train().log_prob(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
 
@@ -372,8 +414,8 @@ def test_an_annealed_objective_ends_as_the_bound():
     assert all(not parameter.grad.any() for parameter in model.transform.parts[1].parameters() if parameter.grad is not None)
 
 
-def test_an_annealed_objective_is_for_one_variational_layer():
-    with pytest.raises(Refused, match="exactly one Variational is needed"):
+def test_an_annealed_objective_is_for_one_latent_layer():
+    with pytest.raises(Refused, match="exactly one Latent is needed"):
         Annealed().check(flow(DIGITS, "flow=nice"))
     for wrong in ({"warmup": -1}, {"free": -0.1}):
         with pytest.raises(Refused, match="is below 0"):

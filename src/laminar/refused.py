@@ -22,11 +22,15 @@ def sentences() -> Iterator[None]:
         yield
         return
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
     from yaml import YAMLError
 
     try:
         yield
+    except InterpolationKeyError as error:
+        part, _, key = error.full_key.partition(".")[0], *str(error).split("'")[:2]
+        say(Refused(f"this {part} reads {key}, which nothing here chooses: add +{key}=..., or choose another {part}"))
+        raise SystemExit(2) from None
     except (Refused, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         say(error)
         raise SystemExit(2) from None

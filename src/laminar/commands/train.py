@@ -3,6 +3,7 @@
 laminar-train experiment=realnvp_digits                  RealNVP on 8x8 digits, a minute or two on a CPU
 laminar-train                                            the published RealNVP on digits, half an hour on a CPU
 laminar-train flow=glow data=mnist prior=logistic        another recipe, data set and prior
+laminar-train data=table data.path=x.csv                 a table of your own; the flow follows from rows and columns
 laminar-train flow=realnvp size.width=64 optimizer.lr=3e-4 trainer.max_steps=5000
 laminar-train experiment=realnvp_cifar10 trainer=gpu     a paper's setting
 laminar-train -m coupling=additive,affine seed=0,1,2     a sweep: six runs and a table

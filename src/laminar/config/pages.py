@@ -20,6 +20,14 @@ def compose(name: str, words: Sequence[str] = ()) -> Any:
         return compose(name, list(words))
 
 
+def recompose(name: str, words: Sequence[str]) -> Any:
+    """The same inside a command that Hydra runs, with the pages that it was given."""
+    from hydra import compose as again
+    from hydra.core.global_hydra import GlobalHydra
+
+    return again(name, list(words)) if GlobalHydra.instance().is_initialized() else compose(name, words)
+
+
 def page(group: str, member: str) -> list[str]:
     """What a page chooses, as words of a command line: the groups of its defaults, and its own top-level keys."""
     from hydra.core.default_element import GroupDefault

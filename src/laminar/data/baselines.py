@@ -54,5 +54,10 @@ def gaussian_mixture(splits: Splits, seed: int) -> Tensor:
     return torch.from_numpy(max(mixtures, key=lambda mixture: mixture.score(val)).score_samples(test))
 
 
-def mean_and_error(scores: Tensor) -> tuple[float, float]:
-    return float(scores.mean()), float(scores.std() / sqrt(len(scores)))
+def mean_and_error(scores: Tensor, group: Tensor | None = None) -> tuple[float, float]:
+    """Mean and standard error, over groups of rows where there are groups."""
+    if group is None:
+        return float(scores.mean()), float(scores.std() / sqrt(len(scores)))
+    apart = scores.new_zeros(int(group.max()) + 1).index_add_(0, group, scores - scores.mean())
+    count = len(group.unique())
+    return float(scores.mean()), float((apart.square().sum() * count / (count - 1)).sqrt() / len(scores))

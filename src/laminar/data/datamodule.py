@@ -39,7 +39,13 @@ class FlowDataModule(LightningDataModule):
         context = {name: tuple(value.shape[1:]) for name, value in train.context.items()}
         if "label" in context:
             context["label"] = (self.source.classes,)
-        return Space(tuple(train.values.shape[1:]), levels=self.source.levels, context=context)
+        source = self.source
+        return Space(tuple(train.values.shape[1:]), levels=source.levels, context=context, rounded=source.rounded)
+
+    @cached_property
+    def groups(self) -> int:
+        """How many numbers the rows' groups have, over all splits; 0 where rows are independent."""
+        return max((1 + int(split.group.max()) for split in self.splits if split.group is not None), default=0)
 
     @property
     def levels(self) -> int | None:
@@ -48,7 +54,8 @@ class FlowDataModule(LightningDataModule):
     def split_record(self) -> dict:
         """Sizes and digests of the splits: runs with equal digests saw the same rows with the same values."""
         rows = {name: {"rows": len(split), "sha256": split.digest()} for name, split in self.splits._asdict().items()}
-        return {"source": self.source.name, "seed": self.seed, **rows}
+        remarks = {"remarks": list(self.source.remarks)} if self.source.remarks else {}
+        return {"source": self.source.name, "seed": self.seed, **rows, **remarks}
 
     def train_dataloader(self) -> TrainingBatches:
         return TrainingBatches(self.source, self.splits.train, self.seed, Share(self.trainer))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import log2
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Split:
         ids: int64 ``(N,)``, the rows' places in the set that they were cut from.
         chances: uint8, of the values' shape: of binary values that are drawn again for every epoch, how likely a 1 is, in
             steps of 1 / ``steps``; None where values stay as they are.
+        group: int64 ``(N,)``, numbers of what the rows are parts of (patches of an image), where they are not independent.
     """
 
     values: Tensor
@@ -35,6 +36,7 @@ class Split:
     ids: Tensor
     chances: Tensor | None = None
     steps: int = 1
+    group: Tensor | None = None
 
     @classmethod
     def whole(cls, values: Tensor, label: Tensor | None = None, **context: Tensor) -> "Split":
@@ -49,8 +51,9 @@ class Split:
         return len(self.values)
 
     def pick(self, rows: Tensor) -> "Split":
-        chances = None if self.chances is None else self.chances[rows]
-        return replace(self, values=self.values[rows], context=rows_of(self.context, rows), ids=self.ids[rows], chances=chances)
+        chances, group = (part if part is None else part[rows] for part in (self.chances, self.group))
+        kept = {"values": self.values[rows], "context": rows_of(self.context, rows), "ids": self.ids[rows]}
+        return replace(self, **kept, chances=chances, group=group)
 
     def redrawn(self, rows: Tensor, *key: int) -> Tensor:
         """Some rows' values; binary ones drawn anew, each a function of (key, its row) alone."""
@@ -92,7 +95,11 @@ class Source:
         parents: which values each value depends on, where that is known: ``order=dag`` reads it from the config.
     """
 
-    levels: int | None = 256
+    levels: int | tuple[int | None, ...] | None = 256
+    rounded: tuple[float | None, ...] | None = None  # of a table's columns, the steps that they were rounded to
+    columns: Sequence[str] | None = None  # a table's names
+    base: str | None = None  # what the score is a density of, where that is not plain
+    remarks: Sequence[str] = ()  # what there is to say of the rows, once they are loaded
     classes: int | None = None
     empty = False  # whether its rows are numbers alone, for objectives that read no data
     log_prob: Callable[[Tensor], Tensor] | None = None  # of a known density: (B, *event) -> (B,), nats
@@ -139,6 +146,10 @@ class Source:
         """The set's own splits, with ``levels`` as published; None where it has no such split."""
         raise NotImplementedError
 
+    def found(self) -> dict[str, Any]:
+        """Options that the rows decided, once they are loaded: the run keeps them in place of what it was told."""
+        return {}
+
     def load(self, seed: int) -> Splits:
         """Disjoint splits. The test rows never depend on ``seed``; validation rows are cut by it."""
         train, val, test = (split and self._prepared(split, place) for place, split in enumerate(self.read()))
@@ -170,11 +181,17 @@ class Source:
 
 def hold_out(split: Split, amount: float, seed: int, option: str) -> tuple[Split, Split]:
     """The remaining rows and the held-out ones, a share (float) or a number (int) of all; both in their old order."""
-    count = amount if isinstance(amount, int) else round(amount * len(split))
-    if not 0 < count < len(split):
+    kept, held = cut(len(split), amount, seed, option)
+    return split.pick(kept), split.pick(held)
+
+
+def cut(total: int, amount: float, seed: int, option: str) -> tuple[Tensor, Tensor]:
+    """The numbers of the remaining rows and of the held-out ones, both in order."""
+    count = amount if isinstance(amount, int) else round(amount * total)
+    if not 0 < count < total:
         raise Refused(
-            f"{option}={amount} of {len(split)} rows would hold out {count}: "
-            f"take a share between 0 and 1 or a number from 1 to {len(split) - 1}"
+            f"{option}={amount} of {total} rows would hold out {count}: "
+            f"take a share between 0 and 1 or a number from 1 to {total - 1}"
         )
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(int(mix(seed, CUT))))
-    return split.pick(order[count:].sort().values), split.pick(order[:count].sort().values)
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(int(mix(seed, CUT))))
+    return order[count:].sort().values, order[:count].sort().values

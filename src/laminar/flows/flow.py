@@ -14,7 +14,7 @@ from laminar.flows.dequantization.dequantization import Dequantization
 from laminar.flows.guidance import guided
 from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.layer.continuous import Continuous
-from laminar.flows.layer.variational import Variational
+from laminar.flows.layer.latent import Latent
 from laminar.flows.norm.batchnorm import frozen_batch_statistics
 from laminar.flows.prior.prior import Prior
 from laminar.flows.space import Context, Space, repeated
@@ -54,6 +54,9 @@ class Flow(nn.Module):
         self.prior = prior(self.transform.codomain)
         self.prior.check_noise()
         self._refuse_sharing()
+        for name, part in self.named_modules():
+            if isinstance(part, Continuous):
+                part.name = part.name or name
 
     @property
     def conditional(self) -> bool:
@@ -82,9 +85,17 @@ class Flow(nn.Module):
         return getattr(self._dequantizer, "unit", None) or self.space.unit
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """The unit, and after bits/dim nats as well, where papers tell those: of binary values, and of latent variables."""
+        latent = any(isinstance(part, Latent) for part in self.modules())
+        nats = self.unit == "bpd" and (latent or self.space.levels == 2)
+        return (self.unit, "nll") if nats else (self.unit,)
+
+    @property
     def grade(self) -> str:
-        """What ``log_prob`` is to the log-likelihood: exact, bound, estimate or bound+estimate."""
-        names = [name for name, holds in (("bound", self.stochastic), ("estimate", self.noisy)) if holds]
+        """What ``log_prob`` is to the log-likelihood: exact, bound, estimate or bound+estimate; or a biased estimate."""
+        estimate = "biased estimate" if self.transform.biased else "estimate"
+        names = [name for name, holds in (("bound", self.stochastic), (estimate, self.noisy)) if holds]
         return "+".join(names) or "exact"
 
     def log_prob(self, x: Tensor, context: Context = None, num_samples: int = 1, chunk: int | None = None) -> Tensor:
@@ -115,7 +126,7 @@ class Flow(nn.Module):
             )
         if self.noisy and num_samples > 1:
             raise Refused(
-                "num_samples > 1 would inflate a likelihood whose log-det is an estimate: take an exact trace, or num_samples=1"
+                "num_samples > 1 would inflate a likelihood whose log-det is an estimate: take trace=exact, or num_samples=1"
             )
         count = num_samples if self.stochastic else 1
         at_once = min(count, max(1, (chunk or len(x)) // max(1, len(x))))
@@ -128,6 +139,20 @@ class Flow(nn.Module):
                     rows = self._log_weight(torch.cat([x] * copies), repeated(context, copies))
                 weights.append(rows.view(copies, -1))
         return torch.cat(weights)
+
+    def estimates(self, x: Tensor, context: Context = None, repeats: int = 2) -> Tensor:
+        """log p(x) by R repeats of what a noisy flow estimates, ``(R, B)``; what the model itself draws is the same in all.
+
+        Their mean is unbiased. Their log-mean-exp is not, which is why K-sample bounds refuse estimates: of normal noise of
+        variance v it makes up to v / 2 too much.
+        """
+        if repeats < 1:
+            raise Refused(f"repeats={repeats} estimates nothing: take 1 or more")
+        rows = []
+        for number in range(repeats):
+            with noise.repeat(number):
+                rows.append(self.log_prob(x, context))
+        return torch.stack(rows)
 
     def sample(
         self, n: int, context: Context = None, temperature: float = 1.0, guidance: float = 0.0, denoise: bool = True
@@ -145,7 +170,7 @@ class Flow(nn.Module):
         noisy = self._dequantizer is not None and self._dequantizer.sigma is not None
         way = self.locate(Dequantization)[2] if noisy and denoise else self.transform
         if guidance:
-            if any(isinstance(part, Continuous | Variational) for part in self.modules()):
+            if any(isinstance(part, Continuous | Latent) for part in self.modules()):
                 raise Refused("guidance moves the parameters of laws, and a part of this flow has none: leave it at 0")
             nothing = self.context.nothing(seen)
             both = {name: torch.cat([value, nothing[name]]) for name, value in seen.items()}

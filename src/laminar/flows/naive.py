@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from laminar.flows.flow import Flow
 from laminar.flows.layer.autoregressive import Autoregressive
-from laminar.flows.net.causal import Ahead, Causal, Solve
+from laminar.flows.net.causal import Causal, Solve
 from laminar.flows.space import Context
 
 
@@ -28,9 +27,9 @@ def naive(flow: Flow) -> Iterator[None]:
 
 def full_passes(net: Causal, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
     """x ``(B, *event)`` with x_i = solve(z_i, parameters of step i given x), as ``Causal.sequential``, keeping nothing."""
-    params, steps = Ahead(net, context), len(net.places)
-    z = z.reshape(len(z), -1, steps)[..., net.places]
-    x = torch.zeros_like(z)
-    for step in range(steps):
-        x[..., step : step + 1] = solve(z[..., step : step + 1], params(x, step, step + 1))
-    return x[..., net.ranks].view(len(x), *net.seen.event)
+    x, steps = z.new_zeros(z.shape), len(net.places)
+    found, asked = x.view(len(z), -1, steps), z.reshape(len(z), -1, steps)
+    for place in net.places.tolist():
+        params = net(x, context).reshape(len(z), net.arity, -1, steps)
+        found[..., place : place + 1] = solve(asked[..., place : place + 1], params[..., place : place + 1])
+    return x

@@ -3,33 +3,48 @@
 Every random number of a likelihood comes from ``uniform`` or ``normal``. Inside ``source(keys)`` row i of a draw is a
 function of ``keys[i]`` alone, so the noise behind an example's likelihood depends on neither the batch it sits in, nor
 the rank, nor on what was drawn before. Without a source, draws come from torch's global generator.
+
+What an estimate of a log-det draws (``estimating``) has a stream of its own, so that the model's draws stay as they are
+when the estimate is repeated, or made exact.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 DRAW = 0xD4A3
+ESTIMATE = 0xE571
 
 
 class _Generators:
     """One stream for each row: ``generators[i]`` is seeded by ``keys[i]`` and goes on from draw to draw."""
 
-    def __init__(self, keys: np.ndarray):
-        self.keys = keys
-        self.generators = [torch.Generator().manual_seed(key) for key in keys.tolist()]
+    def __init__(self, keys: np.ndarray, number: int = 0):
+        self.keys, self.number = keys, number
+
+    @cached_property
+    def generators(self) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(key) for key in self.keys.tolist()]
+
+    @cached_property
+    def estimates(self) -> "_Generators":
+        return _Generators(mix(self.keys, ESTIMATE, self.number))
 
     def copies(self, first: int, count: int) -> "_Generators":
         copy = np.arange(first, first + count, dtype=np.uint64)
-        return _Generators(mix(self.keys[None, :], copy[:, None]).reshape(-1))
+        return _Generators(mix(self.keys[None, :], copy[:, None]).reshape(-1), self.number)
+
+    def repeat(self, number: int) -> "_Generators":
+        return _Generators(self.keys, number)
 
     def draw(self, kind: str, like: Tensor) -> Tensor:
-        if len(like) != len(self.generators):
-            raise RuntimeError(f"a draw of {len(like)} rows inside a noise source of {len(self.generators)} rows")
+        if len(like) != len(self.keys):
+            raise RuntimeError(f"a draw of {len(like)} rows inside a noise source of {len(self.keys)} rows")
         out = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
         for row, generator in zip(out, self.generators, strict=True):
             getattr(row, kind)(generator=generator)
@@ -39,7 +54,14 @@ class _Generators:
 class _Centre:
     """The middle of every distribution: uniform draws are 1/2, normal draws are 0."""
 
+    @property
+    def estimates(self) -> "_Centre":
+        return self
+
     def copies(self, first: int, count: int) -> "_Centre":
+        return self
+
+    def repeat(self, number: int) -> "_Centre":
         return self
 
     def draw(self, kind: str, like: Tensor) -> Tensor:
@@ -102,6 +124,22 @@ def copies(first: int, count: int) -> Iterator[None]:
     """For a batch repeated ``count`` times along its rows: copy k of a row draws by (its key, first + k)."""
     current = _source.get()
     with _opened(current and current.copies(first, count)):
+        yield
+
+
+@contextmanager
+def estimating() -> Iterator[None]:
+    """Draws inside are an estimate's: by (the row's key, the number of the repeat)."""
+    current = _source.get()
+    with _opened(current and current.estimates):
+        yield
+
+
+@contextmanager
+def repeat(number: int) -> Iterator[None]:
+    """Inside, the model's draws begin anew, the same for every number, and estimates are those of this number."""
+    current = _source.get()
+    with _opened(current and current.repeat(number)):
         yield
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 LOG2 = log(2.0)
+Moments = tuple[int, Tensor, Tensor]
 UNITS = {  # how a flow's number is told -> how tables and axes call it
     "bpd": "bits/dim",
     "nll": "nats",
@@ -129,3 +130,16 @@ def implicit(x: Tensor, y: Tensor, f: Callable[[Tensor], tuple[Tensor, Tensor]])
     # In a plateau of f the gradient is truly unbounded; e^20 is as good as infinite, and overflows nowhere behind.
     step = (y - value) * torch.exp(-log_slope.detach().clamp(min=-20))
     return x + (step - step.detach())
+
+
+def moments(rows: Tensor) -> Moments:
+    """Count, mean and sum of squares about it, per element, in float64."""
+    rows = rows.double()
+    mean = rows.mean(0)
+    return len(rows), mean, (rows - mean).square().sum(0)
+
+
+def merged(a: Moments, b: Moments) -> Moments:
+    """The moments of both parts (Chan, Golub and LeVeque 1983)."""
+    count, apart = a[0] + b[0], b[1] - a[1]
+    return count, a[1] + apart * (b[0] / count), a[2] + b[2] + apart.square() * (a[0] * b[0] / count)

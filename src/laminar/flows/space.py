@@ -17,8 +17,8 @@ Context = dict[str, Tensor] | None
 class Space:
     """The set that one event lives in.
 
-    ``levels`` and ``upper`` are one value for all elements, or a tuple with an entry for each element in row-major order,
-    as the columns of a mixed table need. A tuple of equal entries counts as the one value.
+    ``levels``, ``upper`` and ``rounded`` are one value for all elements, or a tuple with an entry for each element in
+    row-major order, as the columns of a mixed table need. A tuple of equal entries counts as the one value.
 
     Attributes:
         event: shape of one event, without the batch: ``(C, H, W)`` for an image, ``(D,)`` for a vector.
@@ -26,6 +26,7 @@ class Space:
         upper: for real numbers, the values lie in ``[0, upper)``; None where nothing is known.
         context: name -> shape of what conditions the event, again without the batch.
         blurred: the values only lie around ``[0, upper)``, for noise was added: a scale, and no bound.
+        rounded: for real numbers that were rounded to multiples of it, that step; None where they were not.
     """
 
     event: tuple[int, ...]
@@ -33,13 +34,14 @@ class Space:
     upper: float | tuple[float | None, ...] | None = None
     context: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     blurred: bool = False
+    rounded: float | tuple[float | None, ...] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "event", tuple(int(n) for n in self.event))
         object.__setattr__(self, "context", {name: tuple(shape) for name, shape in self.context.items()})
         if not self.event or min(self.event) < 1:
             raise Refused(f"an event needs at least one value, and its shape here is {self.event}")
-        for name in ("levels", "upper"):
+        for name in ("levels", "upper", "rounded"):
             value = getattr(self, name)
             if isinstance(value, list | tuple):
                 if len(value) != self.size:
@@ -60,6 +62,11 @@ class Space:
     def unit(self) -> str:
         """How scores of these events are told: ``bpd``, bits per dimension of integers, or ``nll``, nats."""
         return "bpd" if self.discrete else "nll"
+
+    @property
+    def exact(self) -> bool:
+        """Whether every value is a real number as it is: neither an integer nor rounded."""
+        return self.levels is None and self.rounded is None
 
     @property
     def num_bits(self) -> float:
@@ -96,10 +103,10 @@ class Space:
 
         Bounds that differ from element to element are given up, for nobody knows where each went. Levels may not be.
         """
-        if isinstance(self.levels, tuple):
+        if isinstance(self.levels, tuple) or isinstance(self.rounded, tuple):
             raise Refused(
-                f"elements of different levels {self.levels} cannot change places: dequantize before anything else "
-                "(dequantization=uniform as the flow's first part)"
+                f"elements of different levels {self.levels or self.rounded} cannot change places: dequantize before "
+                "anything else (dequantization=uniform as the flow's first part)"
             )
         return replace(self, event=event, upper=None if isinstance(self.upper, tuple) else self.upper)
 
@@ -109,7 +116,7 @@ class Space:
 
     def reals(self, upper: float | tuple[float | None, ...] | None = None) -> "Space":
         """The same shape over the real numbers, within ``[0, upper)`` if given: what a dequantizer leads to."""
-        return replace(self, levels=None, upper=upper)
+        return replace(self, levels=None, upper=upper, rounded=None)
 
     def within(self, upper: float | None) -> "Space":
         """The same kind of values within ``[0, upper)``, or anywhere for None."""

@@ -21,7 +21,8 @@ class Transform(nn.Module):
     its own, by an attribute of its class or a property::
 
         stochastic   it draws on its way: log p(x) becomes a lower bound, and there is no inverse log-det
-        noisy        its contribution is an unbiased estimate
+        noisy        its contribution is an estimate
+        biased       that estimate's mean is another number: a series broken off
         invertible   ``inverse(forward(x))`` is x; false where the way back draws (an absolute value, a maximum, a sorting)
 
     Attributes:
@@ -48,6 +49,10 @@ class Transform(nn.Module):
         return any(part.noisy for part in parts_of(self))
 
     @property
+    def biased(self) -> bool:
+        return any(part.biased for part in parts_of(self))
+
+    @property
     def invertible(self) -> bool:
         return all(part.invertible for part in parts_of(self))
 
@@ -69,7 +74,8 @@ class Transform(nn.Module):
         """Brings what follows the weights up to them, as a power iteration does; a part that has such state extends it.
 
         Called before each optimizer step, after an average was swapped in, and when weights are loaded to evaluate; what a
-        validation refreshed is put back after it. Never by a resume: one iteration more is another run.
+        validation refreshed is put back after it. Never by a resume: one iteration more is another run. Thorough in
+        evaluation mode; in training it waits for no device.
         """
         for part in parts_of(self):
             part.refresh()

@@ -9,80 +9,138 @@ from time import monotonic
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from laminar.config.settings import in_force, name_of
 from laminar.data.source import Split
 from laminar.flows import noise
 from laminar.flows.draw import classes_of, of_class
 from laminar.flows.flow import Flow
 from laminar.flows.numerics import UNITS, score
+from laminar.flows.solver.finer import solved
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
+from laminar.runs.against import check, paired
 from laminar.runs.open import open_data, open_run, split_of
-from laminar.training.metric import MeanScore
+from laminar.runs.solving import resolved, warning
+from laminar.training.metric import REPEATS, EstimatorError, MeanScore
 from laminar.training.module import STAGES
+
+GROUPS = ("trace", "solver")  # what an evaluation may choose otherwise than the training
 
 
 def start(config: DictConfig) -> float:
-    """Evaluates, prints a table, and writes ``<run>/evaluations/<split>-K<samples>.json``. Gives the score."""
-    if config.num_samples < 1:
+    """Evaluates, prints a table, and writes ``<run>/evaluations/<split>-K<samples>[-<settings>].json``. Gives the score."""
+    if config.num_samples is not None and config.num_samples < 1:
         raise Refused(f"num_samples={config.num_samples} is no number of draws: take 1 or more (64 is a good start)")
     if config.accuracy_samples < 0:
         raise Refused(f"accuracy_samples={config.accuracy_samples} is negative: take 0 to leave the accuracy out")
-    flow, trained, folder = open_run(config.run, config.device, config.allow)
+    if config.finer_rows < 0:
+        raise Refused(f"finer_rows={config.finer_rows} is negative: take 0 to leave the finer solve out")
+    settings = chosen(config)
+    flow, trained, folder = open_run(config.run, config.device, config.allow, settings)
     data = open_data(trained, config.data, config.allow)
     if data.source.empty:
         raise Refused(f"{config.run} was trained on no data, so there is nothing to score: its metrics.json has its numbers")
+    samples, repeats = draws(flow, config.num_samples, config.repeats)
     split = split_of(data, config.split)
     size = config.batch_size or data.source.eval_batch_size or data.source.batch_size
     keys = noise.mix(trained["seed"], STAGES[config.split], 0, range(len(split)))
     began = monotonic()
-    numbers = evaluate(flow, split, keys, size, config.num_samples, data.source.log_prob)
+    numbers = evaluate(flow, split, keys, size, samples, data.source.log_prob, repeats)
     if (classes := classes_of(flow)) and config.accuracy_samples:
         counts = torch.bincount(data.splits.train.labels, minlength=classes)
         numbers |= accuracy(flow, split, keys, size, counts, config.accuracy_samples)
+    numbers |= in_force(trained["flow"], GROUPS)
+    numbers |= {"groups": int(split.group.unique().numel())} if split.group is not None else {}
+    numbers |= {"base": data.source.base} if data.source.base else {}
+    if config.against is not None:
+        other, theirs, _ = open_run(config.against, config.device, config.allow)
+        check(trained, theirs, flow, other, config.against, config.split)
+        numbers |= {"against": str(config.against), **paired(flow, other, split, keys, size, samples)}
+    if solved(flow) and config.finer_rows:
+        numbers["finer"] = resolved(flow, split, keys, size, config.finer_rows)
     numbers = {"split": config.split, "rows": len(split), **numbers, "seconds": round(monotonic() - began, 1)}
-    path = folder / "evaluations" / f"{config.split}-K{numbers['num_samples']}.json"
+    words = [config.split, f"K{numbers['num_samples']}", *([f"R{repeats}"] if repeats not in (1, REPEATS) else [])]
+    path = folder / "evaluations" / ("-".join([*words, *filter(None, [name_of(settings, config.allow)])]) + ".json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"run": str(config.run), **numbers}, indent=2) + "\n")
     show(numbers, path)
+    if "finer" in numbers and (sentence := warning(numbers["finer"], UNITS[flow.unit])):
+        print(f"laminar: {sentence}", file=sys.stderr, flush=True)
     return numbers[flow.unit]
+
+
+def chosen(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """The words that put other options, or another member, in the place of the trained flow's trace and solver."""
+    pages = {group: OmegaConf.to_container(config[group], resolve=True) for group in GROUPS}
+    if config.num_probes is not None:
+        pages["trace"]["num_probes"] = config.num_probes
+    pages = {group: {name: value for name, value in page.items() if value is not None} for group, page in pages.items()}
+    return {group: page for group, page in pages.items() if page}
+
+
+def draws(flow: Flow, num_samples: int | None, repeats: int | None) -> tuple[int, int]:
+    """How many samples are behind a bound and how many repeats behind an estimate, 1 where a flow has no use for them."""
+    if repeats is not None and repeats < 1:
+        raise Refused(f"repeats={repeats} estimates nothing: take 1 or more")
+    if repeats is not None and repeats > 1 and not flow.noisy:
+        raise Refused(
+            f"repeats={repeats} would change nothing: it averages estimates of log-dets, and these are exact: leave it out"
+        )
+    if num_samples is None:
+        num_samples = 64 if flow.stochastic and not flow.noisy and flow.unit == flow.space.unit else 1
+    return num_samples, repeats or (REPEATS if flow.noisy else 1)
 
 
 @torch.no_grad()
 def evaluate(
-    flow: Flow, split: Split, keys: Any, size: int, num_samples: int, known: Callable[[Tensor], Tensor] | None = None
+    flow: Flow,
+    split: Split,
+    keys: Any,
+    size: int,
+    num_samples: int,
+    known: Callable[[Tensor], Tensor] | None = None,
+    repeats: int = 1,
 ) -> dict[str, Any]:
-    """Mean score of a split in bits/dim (``bpd``, integers) or nats (``nll``, reals; or what else ``flow.unit`` calls them).
+    """Mean score of a split in bits/dim (``bpd``, integers) or nats (``nll``, reals; or what else ``flow.units`` calls them).
 
     For a stochastic flow it is the importance-weighted bound of K samples, and beside it the mean bound of one. ``keys``
     ``(N,)`` are the examples' noise keys: numbers depend on neither ``size`` nor device order. Beside the ``known`` log-density
-    of the data stands the paired ``excess`` over it, in nats.
+    of the data stands the paired ``excess`` over it, in nats. An estimate is the mean of ``repeats`` of them; beside its
+    standard error stands that of the estimator alone, ``<unit>_estimator_se``: see ``EstimatorError``.
     """
-    unit, own = flow.unit, flow.unit == flow.space.unit
+    own = flow.unit == flow.space.unit
     num_samples = num_samples if flow.stochastic or flow.noisy else 1
-    tight, single, excess = MeanScore(), MeanScore(), MeanScore()
+    groups = 0 if split.group is None else 1 + int(split.group.max())
+    means = {f"{unit}{draws}": MeanScore(groups) for unit in flow.units for draws in ("", "_K1")}
+    means["excess"], errors = MeanScore(groups), {unit: EstimatorError() for unit in flow.units}
     for rows in _batches(len(split), size, f"{num_samples} samples of each example"):
         x, context = split.values[rows].to(flow.device), rows_of(split.context, rows, flow.device)
+        group = split.group[rows] if groups else None
         with noise.source(keys[rows]):
             one = num_samples == 1  # drawn as validation and test draw
-            log_weights = flow.log_prob(x, context)[None] if one else flow.log_weights(x, context, num_samples)
-        log_weights = log_weights.double().cpu()
-        log_prob = log_weights.logsumexp(0) - log(num_samples)
-        tight.update(score(log_prob, unit, flow.space.size))
+            drawn = flow.estimates(x, context, repeats) if one else flow.log_weights(x, context, num_samples)
+        log_weights = drawn.double().cpu()
+        log_prob = log_weights.mean(0) if one else log_weights.logsumexp(0) - log(num_samples)
+        for unit in flow.units:
+            means[unit].update(score(log_prob, unit, flow.space.size), group)
+            if repeats > 1:
+                errors[unit].update(score(log_weights, unit, flow.space.size))
+            if num_samples > 1:
+                means[f"{unit}_K1"].update(score(log_weights.mean(0), unit, flow.space.size), group)
         if known is not None and own:
-            excess.update(known(split.values[rows]) - log_prob)
-        single.update(score(log_weights.mean(0), unit, flow.space.size))
-    numbers = {"grade": flow.grade, "num_samples": num_samples}
-    numbers[unit], numbers[f"{unit}_se"] = (value.item() for value in tight.compute())
-    if known is not None and own:
-        numbers["excess"], numbers["excess_se"] = (value.item() for value in excess.compute())
-    if num_samples > 1:
-        numbers[f"{unit}_K1"], numbers[f"{unit}_K1_se"] = (value.item() for value in single.compute())
+            means["excess"].update(known(split.values[rows]) - log_prob, group)
+    numbers = {"grade": flow.grade, "num_samples": num_samples, **({"repeats": repeats} if flow.noisy else {})}
+    for name, metric in means.items():
+        if metric.update_called:
+            numbers[name], numbers[f"{name}_se"] = (value.item() for value in metric.compute())
+        if repeats > 1 and name in errors:
+            numbers[f"{name}_estimator_se"] = errors[name].compute().item()
     return numbers
 
 
@@ -111,7 +169,10 @@ def show(numbers: dict[str, Any], path: Path) -> None:
         if unit in numbers:
             exact = numbers["grade"] == "exact"
             behind = "exact" if exact else f"{numbers['grade']}, K = {numbers['num_samples']}"
+            behind = f"{numbers['grade']}, mean of {numbers['repeats']}" if "repeats" in numbers else behind
             table.add_row(name, f"{numbers[unit]:.4f} ± {numbers[unit + '_se']:.4f}  {behind}")
+        if f"{unit}_estimator_se" in numbers:
+            table.add_row("", f"± {numbers[f'{unit}_estimator_se']:.4f}  by the estimator alone, on the same rows")
         if f"{unit}_K1" in numbers:
             single = f"{numbers[unit + '_K1']:.4f} ± {numbers[unit + '_K1_se']:.4f}"
             table.add_row("", f"{single}  {numbers['grade']}, K = 1, mean of {numbers['num_samples']}")
@@ -119,6 +180,20 @@ def show(numbers: dict[str, Any], path: Path) -> None:
         table.add_row("excess", f"{numbers['excess']:.4f} ± {numbers['excess_se']:.4f}  nats over the density's own, same rows")
     if "accuracy" in numbers:
         table.add_row("accuracy of p(y | x)", f"{numbers['accuracy']:.2%} ± {numbers['accuracy_se']:.2%}")
+    for group in GROUPS:
+        if isinstance(numbers.get(group), dict):
+            options = ", ".join(f"{name} {value:g}" for name, value in numbers[group].items() if type(value) in (int, float))
+            table.add_row(group, f"{numbers[group]['member']}{options and f', {options}'}")
+    if numbers.get("finer", {}).get("moved") is not None:
+        moved = f"{numbers['finer']['moved']:+.1g} ± {numbers['finer']['moved_se']:.1g}"
+        table.add_row("by a finer solve", f"{moved}  on {numbers['finer']['rows']:,} examples")
+    if "groups" in numbers:
+        table.add_row("", f"± is that of {numbers['groups']} groups of rows")
+    if "base" in numbers:
+        table.add_row("", numbers["base"])
+    if "against" in numbers:
+        difference = f"{numbers['difference']:+.4f} ± {numbers['difference_se']:.4f}"
+        table.add_row("less the other's", f"{difference}  on the same rows, {numbers['against']}")
     table.add_row("time", f"{numbers['seconds']:,.1f} s")
     Console().print(table)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from laminar.config.recipe import build
+from laminar.config.settings import Pages
 from laminar.data.datamodule import FlowDataModule
 from laminar.data.source import Split
 from laminar.flows.flow import Flow
@@ -16,10 +17,12 @@ from laminar.training.checkpoint import find, load
 SPLITS = ("train", "val", "test")
 
 
-def open_run(run: str, device: str = "auto", allow: Sequence[str] = ()) -> tuple[Flow, dict[str, Any], Path]:
+def open_run(
+    run: str, device: str = "auto", allow: Sequence[str] = (), settings: Pages | None = None
+) -> tuple[Flow, dict[str, Any], Path]:
     """The flow of a run folder or checkpoint on a device, its config, and the folder where new files of it belong."""
     path = find(run)
-    flow, config = load(path, [*allow])
+    flow, config = load(path, [*allow], settings)
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return flow.to(choose(device)), config, folder
 

@@ -1,27 +1,33 @@
 """A run, from config to numbers."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, nn
 
 from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows import noise
+from laminar.flows.compose.chain import Chain, links_of
 from laminar.flows.flow import Flow
 from laminar.flows.initialise import SetByData, initialising
+from laminar.flows.space import Context
 from laminar.refused import Refused
-from laminar.runs.folder import environment, write_json
+from laminar.runs.folder import environment, write_config, write_json
 from laminar.runs.table import show
 from laminar.training.checkpoint import AtomicIO, in_precision, load_flow, read
 from laminar.training.ddp import leave_group
 from laminar.training.logger.open import open_loggers, summarise
 from laminar.training.module import INIT, FlowModule
+
+FITTED = 20_000  # rows that a prior is fitted to
 
 
 def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), worker: str | None = None) -> dict[str, Any]:
@@ -37,22 +43,34 @@ def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), wor
     data = FlowDataModule(build(config["data"], allow), build(config.get("dequantization"), allow), config["seed"])
     flow = in_precision(build(config["flow"], allow)(data.space), config)
     module = build_module(config, flow, blind=data.source.empty)
+    config["data"] |= (found := data.source.found())
     if rank_zero_only.rank == 0:
+        if found:
+            write_config(folder, config)
         write_json(folder / "environment.json", environment(config["seed"], list(overrides), data.split_record()))
+        for remark in data.source.remarks:
+            print(remark, flush=True)
     with open_loggers(config, folder) as loggers:
         trainer = build_trainer(config, folder, loggers)
         trainer.strategy.worker = worker
         try:
+            ready = monotonic()
             if config["train"]:
                 fit(trainer, module, data, config, folder)
+            trained = monotonic() - ready
             numbers = evaluate(trainer, module, data, config, folder)
         finally:
             leave_group()
         if trainer.is_global_zero:
-            numbers["seconds"] = round(monotonic() - began, 1)
+            numbers |= {"train_seconds": round(trained, 1), "seconds": round(monotonic() - began, 1)}
             write_json(folder / "metrics.json", numbers)
             summarise(loggers, numbers)
-            show(numbers, baselines_of(data) if config["test"] and module.unit == "bpd" else {}, folder)
+            known = baselines_of(data) if config["test"] and module.unit in ("bpd", "nll") else {}
+            if data.source.columns is not None:
+                numbers |= {f"baselines/{name}": score for name, (score, _) in known.items()}
+                numbers |= {f"baselines/{name}_se": error for name, (_, error) in known.items()}
+                write_json(folder / "metrics.json", numbers)
+            show(numbers, known, folder)
     return numbers
 
 
@@ -71,8 +89,9 @@ def build_module(config: dict[str, Any], flow: Flow, blind: bool = False) -> Flo
         config=config,
         blind=blind,
     )
-    if metric not in (None, f"val/{module.unit}", f"test/{module.unit}"):
-        raise Refused(f"optimized_metric={metric} is not a number of this run: val/{module.unit} and test/{module.unit} are")
+    numbers = [f"{stage}/{unit}" for unit in module.units for stage in ("val", "test")]
+    if metric not in (None, *numbers):
+        raise Refused(f"optimized_metric={metric} is not a number of this run: {', '.join(numbers[:-1])} and {numbers[-1]} are")
     return module
 
 
@@ -103,12 +122,34 @@ def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: d
 
 
 def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:
-    """Shows the flow one batch, or every row where a part is thorough. They depend on the seed alone: all ranks start alike."""
-    thorough = any(isinstance(part, SetByData) and part.thorough for part in flow.modules())
-    with initialising():
-        for x, context, index, _ in islice(data.first_epoch(), None if thorough else 1):
-            with noise.source(noise.mix(seed, INIT, 0, index.numpy())):
-                flow.log_prob(x, context)
+    """Shows the flow one batch, and before that every row to each part that is thorough, behind what leads there.
+
+    They depend on the seed alone: all ranks start alike.
+    """
+
+    def show(see: Callable[[Tensor, Context], Any], batches: int | None) -> None:
+        with initialising():
+            for x, context, index, _ in islice(data.first_epoch(), batches):
+                with noise.source(noise.mix(seed, INIT, 0, index.numpy())):
+                    see(x, context)
+
+    if _thorough(flow.context):
+        show(lambda x, context: flow.context(context), None)
+    links = list(links_of(flow.transform))
+    for place, link in enumerate(links):
+        if _thorough(link):
+            front = Chain.of(flow.transform.domain, links[: place + 1])
+            show(lambda x, context, front=front: front(x, flow.context(context)), None)
+    if _thorough(flow.prior):
+        seen: list[Tensor] = []
+        show(lambda x, context: seen.append(flow.encode(x, context)), -(-FITTED // data.source.batch_size))
+        with initialising():
+            flow.prior.log_prob(torch.cat(seen))
+    show(flow.log_prob, 1)
+
+
+def _thorough(module: nn.Module) -> bool:
+    return any(isinstance(part, SetByData) and part.thorough for part in module.modules())
 
 
 def evaluate(
@@ -119,7 +160,7 @@ def evaluate(
     checkpoint = best if best.exists() else None if config["train"] else config["ckpt_path"]
     if checkpoint is not None:
         load_flow(module.flow, read(checkpoint), checkpoint)
-    module.flow.refresh()
+    module.flow.eval().refresh()
     loops = (trainer.validate, trainer.test) if config["test"] else (trainer.validate,)
     results = [result for loop in loops for result in loop(module, datamodule=data, verbose=False)]
     return {
@@ -129,13 +170,19 @@ def evaluate(
         "parameters": sum(parameter.numel() for parameter in module.flow.parameters()),
         "steps": trainer.global_step,
         "ranks": trainer.world_size,
+        **({"base": data.source.base} if data.source.base else {}),
+        **({"groups": data.groups} if data.groups else {}),
         **({"published": config["published"]} if config.get("published") is not None else {}),
     }
 
 
 def baselines_of(data: FlowDataModule) -> dict[str, tuple[float, float]]:
     """Scores of models without a net on the same split, where the data are small enough to fit them in seconds."""
-    if data.levels is None:
+    if data.source.columns is not None:
+        from laminar.data.table_baselines import table_baselines
+
+        return table_baselines(data.splits, data.space, data.seed)
+    if not isinstance(data.levels, int):
         return {}
     from laminar.data.baselines import baselines
 

@@ -16,6 +16,7 @@ from laminar.pictures.densities import densities
 from laminar.pictures.sheet import grid, pixels, save, sheet
 from laminar.refused import Refused
 from laminar.runs.open import open_data, open_run, split_of
+from laminar.runs.rows import given_by, write_rows
 
 MODES = ("sample", "reconstruct", "interpolate")
 
@@ -33,20 +34,28 @@ def start(config: DictConfig) -> None:
     flow, trained, folder = open_run(config.run, config.device, config.allow)
     if config.inverse is not None:
         flow.decode_by(config.inverse, config.tolerance)
-    out = place(config, flow, folder)
+    data, given = open_data(trained, config.data, config.allow), None
+    out = place(config, flow, folder, data.source.columns is not None)
     if config.mode == "sample":
-        context = chosen_context(flow, config.n, config.label)
+        if config.given is None:
+            context = chosen_context(flow, config.n, config.label)
+        else:
+            given, context = given_by(config.given, data.source, config.n)
+        count = config.n if given is None else len(next(iter(context.values())))
         how = {"guidance": config.guidance, "denoise": config.denoise}
-        values = draw(flow, config.n, context, config.temperature, config.seed, **how)
+        values = draw(flow, count, context, config.temperature, config.seed, **how)
         drawn = {"values": values, "labels": (context or {}).get("label")}
     else:
-        data = open_data(trained, config.data, config.allow)
         drawn = revisit(flow, split_of(data, config.split), config)
-    write(flow, drawn, out, config)
+    if out.suffix == ".csv":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(drawn["values"], data.source, out, given)
+    else:
+        write(flow, drawn, out, config)
     print(out)
 
 
-def place(config: DictConfig, flow: Flow, folder: Path) -> Path:
+def place(config: DictConfig, flow: Flow, folder: Path, table: bool = False) -> Path:
     """Where the file goes; refuses one that exists, or of a kind that cannot be written."""
     if config.out is not None:
         out = Path(config.out)
@@ -57,9 +66,13 @@ def place(config: DictConfig, flow: Flow, folder: Path) -> Path:
             words += [f"g{config.guidance:g}"] if config.guidance else []
             words += [] if config.denoise else ["noisy"]
         words += [] if config.label is None else [f"label{config.label}"]
-        out = folder / "samples" / ("-".join(words) + (".png" if drawable(flow, config.mode) else ".npz"))
-    if out.suffix not in (".png", ".npz"):
-        raise Refused(f"out={out} is neither .png nor .npz")
+        words += [] if config.given is None else [f"given-{Path(config.given).stem}"]
+        rows = ".csv" if table and config.mode == "sample" else ".npz"
+        out = folder / "samples" / ("-".join(words) + (".png" if drawable(flow, config.mode) and rows == ".npz" else rows))
+    if out.suffix not in (".png", ".npz", ".csv"):
+        raise Refused(f"out={out} is neither .png nor .npz, nor .csv for a table")
+    if out.suffix == ".csv" and not (table and config.mode == "sample"):
+        raise Refused(f"out={out} is for samples of a table, whose columns have names: use a .npz file")
     if out.suffix == ".png" and not drawable(flow, config.mode):
         raise Refused(f"out={out} cannot show events of shape {flow.space.event}: use a .npz file")
     if out.exists() and not config.overwrite:

@@ -9,10 +9,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from laminar.config.knobs import unread
+from laminar.config.pages import recompose
 from laminar.refused import Refused, say
 from laminar.runs.folder import claim, read_config, write_composition, write_config
 from laminar.runs.outcome import FAILURE, WORST, score
 from laminar.runs.run import run
+from laminar.runs.untuned import untold
 from laminar.training.callbacks.nonfinite import Diverged
 
 WORKER = "laminar.runs.worker"
@@ -26,6 +28,9 @@ def start(config: DictConfig) -> float:
     claim(folder)
     write_composition(folder, config, hydra)
     words = list(hydra.overrides.task)
+    if added := untold(config, words):
+        print(f"data=table, untuned: {' '.join(added)}", flush=True)
+        config, words = recompose("train", added + words), added + words
     idle = unread(OmegaConf.to_container(config), words)
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
     return attempt(plain, folder, words, in_sweep=hydra.mode == RunMode.MULTIRUN)

@@ -13,10 +13,15 @@ from laminar.runs.outcome import FAILURE, WORST
 
 # What a score may be called; no torch is imported to know it.
 UNITS = ("bpd", "nll", "noisy_nll", "not_a_likelihood", "free_energy", "kl")
-SPEEDS = ("examples_per_second", "samples_per_second")
+SPEEDS = ("examples_per_second", "scored_per_second", "samples_per_second")
+SCORES = (*UNITS, "distortion", "bpd_K1", "nll_K1")
+AS_IT_IS = ("published", "grade", "num_samples", "train_seconds", "seconds")
 NUMBERS = (
-    *(f"{stage}/{unit}{error}" for stage in ("val", "test") for unit in UNITS for error in ("", "_se")),
+    *(f"{stage}/{unit}{error}" for stage in ("val", "test") for unit in SCORES for error in ("", "_se")),
     *(
+        "grade",
+        "num_samples",
+        "test/active_units",
         "test/excess",
         "test/excess_se",
         "test/log_z",
@@ -24,6 +29,7 @@ NUMBERS = (
         "test/ess",
         "published",
         "parameters",
+        "train_seconds",
         "seconds",
         *SPEEDS,
     ),
@@ -112,12 +118,14 @@ def pretty(row: dict[str, Any]) -> dict[str, str]:
     for name, value in row.items():
         if name.endswith("_se"):
             text[name.removesuffix("_se")] += f" ± {value:.4f}" if value != "" else ""
-        elif name == "parameters":
-            text[name] = f"{value:,}" if value != "" else ""
+        elif name in ("parameters", "test/active_units"):
+            text[name] = f"{value:,.0f}" if value != "" else ""
+        elif name == "num_samples":
+            text["K"] = str(value)
         elif name in SPEEDS:
             text[name.removesuffix("_per_second") + "/s"] = f"{value:,.0f}" if value != "" else ""
         else:
-            exact = name not in NUMBERS or value == "" or name in ("published", "seconds")
+            exact = name not in NUMBERS or value == "" or name in AS_IT_IS
             text[name] = str(value) if exact else f"{value:.4f}"
     return text
 

@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from laminar.config.formats import FORMAT, translate
 from laminar.config.recipe import build
+from laminar.config.settings import Pages, replaced
 from laminar.flows.flow import Flow
 from laminar.flows.space import Space
 from laminar.refused import Refused
@@ -72,18 +73,20 @@ def find(run: str | Path) -> Path:
     raise Refused(f"{run} is not a run folder with checkpoints: give a run folder or a .ckpt file")
 
 
-def load(run: str | Path, allow: Sequence[str] = ()) -> tuple[Flow, dict[str, Any]]:
+def load(run: str | Path, allow: Sequence[str] = (), settings: Pages | None = None) -> tuple[Flow, dict[str, Any]]:
     """The flow of a run folder or checkpoint, in evaluation mode, and the run's resolved config.
 
-    Its weights are those that validation scored (the average, where the run kept one).
+    Its weights are those that validation scored (the average, where the run kept one). ``settings`` are other options for its
+    parts, ``{"solver": {"rtol": 1e-7}}``, or other members, by their pages: see ``config/settings``.
     """
     path = find(run)
     checkpoint = read(path)
     config, space = checkpoint["laminar"]["config"], Space(**checkpoint["laminar"]["space"])
+    config = {**config, "flow": replaced(config["flow"], settings or {}, allow)}
     flow = in_precision(build(config["flow"], allow)(space), config)
     load_flow(flow, checkpoint, path)
-    flow.refresh()
-    return flow.eval(), config
+    flow.eval().refresh()
+    return flow, config
 
 
 def in_precision(flow: Flow, config: dict[str, Any]) -> Flow:

@@ -1,6 +1,7 @@
 """FlowModule: one step for training, validation and test."""
 
 from collections.abc import Callable, Iterator
+from math import log
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,11 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from laminar.flows import ledger, noise
 from laminar.flows.flow import Flow
+from laminar.flows.layer.latent import Latent
 from laminar.flows.norm.batchnorm import BatchNorm, calibrating
 from laminar.flows.numerics import score
+from laminar.flows.preprocessing.standardise import Standardise
 from laminar.flows.space import Context
 from laminar.refused import Refused
-from laminar.training.metric import LogWeights, MeanScore
+from laminar.training.metric import REPEATS, EstimatorError, LogWeights, MeanScore
 from laminar.training.objective.objective import Objective
 
 STAGES = {"train": 0, "val": 1, "test": 2}
@@ -26,10 +29,11 @@ class FlowModule(pl.LightningModule):
     """Trains a flow on batches ``(x, context, index, epoch)``.
 
     Scores are bits/dim (``bpd``) for integers and nats (``nll``) for reals, per example, ``(B,)``, or what else the flow's
-    ``unit`` calls them. Training maximises the mean of ``objective``; validation and test report that of ``flow.log_prob``,
-    and on data of known density a test reports the excess over it as well, in nats. An objective that trains on the flow's
-    own draws has its KL tested too, with what the draws' importance weights tell; where there are no data to score (``blind``),
-    its own number is the score.
+    ``units`` call them. Training maximises the mean of ``objective``; validation and test report that of ``flow.log_prob``, a
+    test by K samples also the mean by a single one (``test/bpd_K1``), a flow of latent variables what its single-sample bound
+    is made of: the ``distortion`` -log p(x | z) and the ``kl`` log q(z | x) - log p(z), in nats. On data of known density a
+    test reports the excess over it, in nats. An objective that trains on the flow's own draws has its KL tested too, with what
+    the draws' importance weights tell; where there are no data to score (``blind``), its own number is the score.
 
     The noise of an example is a function of (seed, stage, epoch, index): evaluation counts as epoch 0, so that a number
     repeats, and training goes on after a resume as if it had never stopped.
@@ -60,7 +64,8 @@ class FlowModule(pl.LightningModule):
         super().__init__()
         if blind and not objective.draws:
             raise Refused("data=nothing holds no data to be likely: choose objective=reverse_kl, or other data")
-        self.unit = objective.unit if blind else flow.unit
+        self.units = (objective.unit,) if blind else flow.units
+        self.unit = self.units[0]
         self.own, self.blind = self.unit == flow.space.unit, blind  # own: a number of the data themselves
         if num_samples < 1 or (num_samples > 1 and (flow.noisy or not self.own)):
             raise Refused(
@@ -72,6 +77,8 @@ class FlowModule(pl.LightningModule):
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config
         self.means: dict[str, MeanScore] = {}  # of the stage that is being evaluated
+        self.errors: dict[str, EstimatorError] = {}
+        self.validations, self.scored = 0, True  # so far in training; whether the one at hand asks for the likelihood
         trained = {id(parameter) for parameter in objective.trains(flow)}
         for parameter in flow.parameters():
             parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
@@ -101,11 +108,23 @@ class FlowModule(pl.LightningModule):
     # it found: a run must not depend on how often it is validated.
 
     def on_validation_epoch_start(self) -> None:
-        self.means, self.found = {}, []
+        self.means, self.errors, self.found = {}, {}, []
+        if self.trainer.state.fn == "fit":
+            self.validations += 1
+            every, ends = self.objective.likelihood_every or 1, self.trainer.global_step >= self.trainer.max_steps > 0
+            self.scored = ends or self.validations % every == 0
+        else:
+            self.scored = True
         if self.trainer.state.fn == "fit" and self.refreshes:
             self.found = [buffer.clone() for buffer in self.buffers_to_keep()]
             self.flow.refresh()
         self.calibrate()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["validations"] = self.validations
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.validations = checkpoint.get("validations", 0)
 
     def calibrate(self) -> None:
         """Gives batch norms that want them the statistics of the training split: the same rows and noise on every rank."""
@@ -129,14 +148,17 @@ class FlowModule(pl.LightningModule):
                 yield from module.buffers(recurse=False)
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
-        self.evaluate(batch, "val", batch_idx)
+        if self.objective.likelihood_every is not None:
+            self.update(self.objective.unit, -self.ask(self.objective, batch, "val", batch_idx))
+        if self.scored:
+            self.evaluate(batch, "val", batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         self.report("val")
         self.put_back()
 
     def on_test_epoch_start(self) -> None:
-        self.means = {}
+        self.means, self.errors = {}, {}
         self.objective.to(self.device)
         self.weights = LogWeights(normalised=self.objective.unit == "kl").to(self.device)
 
@@ -164,40 +186,82 @@ class FlowModule(pl.LightningModule):
         with noise.source(keys):
             return objective(self.flow, x, context, self.global_step)
 
-    def score(self, log_prob: Tensor) -> Tensor:
+    def score(self, log_prob: Tensor, unit: str | None = None) -> Tensor:
         """Bits/dim or nats."""
-        return score(log_prob, self.unit, self.flow.space.size)
+        return score(log_prob, unit or self.unit, self.flow.space.size)
 
     def evaluate(self, batch: tuple, stage: str, batch_idx: int) -> Tensor:
         """Enters a batch into the stage's means; gives its log-likelihoods."""
         with ledger.noting() as notes:
-            log_prob = self.ask(self.draws if self.blind else self.likelihood, batch, stage, batch_idx)
-        self.update(self.unit, self.score(log_prob))
-        for name, noted in notes.items():
-            self.update(name, torch.cat(noted))
+            log_weights = self.ask(self.draws if self.blind else self.log_weights, batch, stage, batch_idx)
+        repeated = self.repeated(self.flow) and len(log_weights) > 1
+        log_prob = log_weights.mean(0) if repeated else log_weights.logsumexp(0) - log(len(log_weights))
+        group = self.groups_of(batch, stage)
+        for unit in self.units:
+            self.update(unit, self.score(log_prob, unit), group)
+            if repeated:
+                self.errors.setdefault(unit, EstimatorError().to(self.device)).update(self.score(log_weights, unit))
+            elif len(log_weights) > 1:
+                self.update(f"{unit}_K1", self.score(log_weights.mean(0), unit), group)
+        terms = {name: torch.cat(noted) for name, noted in notes.items()}
+        if sum(isinstance(part, Latent) for part in self.flow.modules()) == 1:
+            given = self.ask(self.given, batch, stage, batch_idx)
+            terms["distortion"] = terms["distortion"].view_as(log_weights).mean(0) - given
+            terms["kl"] = -log_weights.mean(0) - terms["distortion"]
+        for name, values in terms.items():
+            self.update(name, values)
         return log_prob
 
-    def likelihood(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
+    def repeated(self, flow: Flow) -> bool:
+        """Whether likelihoods are the means of repeated estimates: in a test, where they tell an error of their own."""
+        return self.trainer.testing and flow.noisy
+
+    def log_weights(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
+        """The logarithms of K importance weights, ``(K, B)``; K is 1 but in a test. Of an estimate its repeats, ``(R, B)``."""
+        if self.repeated(flow):
+            return flow.estimates(x, context, REPEATS)
         num_samples = self.num_samples if self.trainer.testing else 1
-        return flow.log_prob(x, context, num_samples=num_samples, chunk=len(x))
+        one = num_samples == 1  # drawn as anyone draws who asks for a single sample
+        return flow.log_prob(x, context)[None] if one else flow.log_weights(x, context, num_samples, chunk=len(x))
+
+    def given(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
+        """What the parts before the latent variables contribute: a distortion is told of stored values."""
+        before, *_ = flow.locate(Latent)
+        return before(x, flow.context(context))[1]
+
+    def likelihood(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
+        log_weights = self.log_weights(flow, x, context, step)
+        return log_weights.mean(0) if self.repeated(flow) else log_weights.logsumexp(0) - log(len(log_weights))
 
     def draws(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         """The objective where there are no data, by the draws' own log q: near the optimum it varies less than by H(prior)."""
-        return self.objective.log_weights(flow, x, context, step).mean(0)
+        return self.objective.log_weights(flow, x, context, step).mean(0, keepdim=True)
 
-    def update(self, name: str, values: Tensor) -> None:
+    def groups_of(self, batch: tuple, stage: str) -> Tensor | None:
+        """The numbers of what the rows are parts of, where they are not independent."""
+        group = getattr(self.trainer.datamodule.splits, stage).group
+        return None if group is None else group[batch[2]].to(self.device)
+
+    def update(self, name: str, values: Tensor, group: Tensor | None = None) -> None:
         if name not in self.means:
-            self.means[name] = MeanScore().to(self.device)
-        self.means[name].update(values)
+            known = 0 if group is None else self.trainer.datamodule.groups
+            self.means[name] = MeanScore(known).to(self.device)
+        self.means[name].update(values, group)
 
     def report(self, stage: str) -> None:
-        """Logs the means over the split, over all ranks; their standard errors for scores."""
+        """Logs the means over the split, over all ranks; their standard errors for scores and what they are made of."""
         for name, metric in self.means.items():
             mean, standard_error = metric.compute()
-            scored = name in (self.unit, "excess")
-            self.log(f"{stage}/{name}", mean.float(), prog_bar=scored)
-            if scored:
+            self.log(f"{stage}/{name}", mean.float(), prog_bar=name in (self.unit, "excess"))
+            if name.removesuffix("_K1") in (*self.units, "excess", "kl", "distortion"):
                 self.log(f"{stage}/{name}_se", standard_error.float())
+        for name, metric in self.errors.items():
+            self.log(f"{stage}/{name}_estimator_se", metric.compute().float())
+        scales = [part for part in self.flow.modules() if isinstance(part, Standardise)]
+        if stage == "test" and self.units == ("nll",) and self.flow.space.exact and len(scales) == 1:
+            score, standard_error = self.means["nll"].compute()
+            self.log("test/nll_standardised", (score + scales[0].log_det).float())
+            self.log("test/nll_standardised_se", standard_error.float())
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([parameter for parameter in self.flow.parameters() if parameter.requires_grad])

@@ -11,8 +11,8 @@ class Cube(Dequantization):
     """z = x + u with u in [0, 1)^D drawn from q(u | x); contribution -log q(u | x); x = floor(z).
 
     log P(x) = log of the integral of p(x + u) over the cube, so p(x + u) / q(u | x) is an unbiased estimate of P(x), and its
-    logarithm a lower bound in expectation (Theis et al. 2016, https://arxiv.org/abs/1511.01844). Elements without levels
-    have u = 0.
+    logarithm a lower bound in expectation (Theis et al. 2016, https://arxiv.org/abs/1511.01844). Reals that were rounded to
+    multiples of a step lead to z = x + step (u - 1/2); other elements without levels have u = 0.
     """
 
     stochastic = True
@@ -31,4 +31,4 @@ class Cube(Dequantization):
         u, contribution = self.draw(x, context)
         # In float32 255 + u can round up to 256: stop one step short of the next integer.
         u = torch.minimum(u, 1 - torch.ldexp(torch.full_like(self.levels, torch.finfo(x.dtype).eps), self.octave))
-        return x + (torch.where(self.levels > 0, u, 0.0) if self.mixed else u), contribution
+        return x + (torch.where(self.levels > 0, u, self.step * (u - 0.5)) if self.mixed else u), contribution

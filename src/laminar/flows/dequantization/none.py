@@ -19,6 +19,11 @@ class Reals(Transform):
                 "density has no upper bound: choose dequantization=uniform or dequantization=variational (dequantization="
                 "as_reals is there to watch it grow; its number is no likelihood)"
             )
+        if space.rounded is not None:
+            raise Refused(
+                "dequantization=none takes real values as they are, and some of these were rounded (data.resolution): choose "
+                "dequantization=uniform"
+            )
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # carries the flow's precision
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
 """Continuous: an event carried by a differential equation (neural ODEs, https://arxiv.org/abs/1806.07366; FFJORD,
 https://arxiv.org/abs/1810.01367)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from math import sqrt
 
 import torch
@@ -42,6 +43,9 @@ class Continuous(Transform):
     solver's tolerance, and graded by the trace: an estimate draws once for a solve, by the example. How often the rate was
     asked is noted as ``nfe``, for each solve and row.
 
+    Attributes:
+        name: the layer's in its flow, for a solve that fails to tell.
+
     Args:
         net: recipe ``(space)`` of the velocity f.
         trace: recipe ``()``.
@@ -49,6 +53,8 @@ class Continuous(Transform):
         end: T.
         learn_end: learns the root of T, which begins at ``end``.
     """
+
+    name = ""
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class Continuous(Transform):
             self.root = nn.Parameter(root)
         else:
             self.register_buffer("root", root, persistent=False)
+        self.drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.net.modules())
 
     @property
     def noisy(self) -> bool:
@@ -97,6 +104,28 @@ class Continuous(Transform):
         x, columns = self._solve(z, (1.0, 0.0), context, 1)
         return x, columns[0]
 
+    def velocity(self, x: Tensor, s: Tensor, context: Context = None) -> Tensor:
+        """dx/ds at the share s = t / T of the way, ``(B,)``: T f(x, s T), of x's shape."""
+        end = self.root.to(x.dtype).square()
+        return end * self._asked(x, s * end, context)
+
+    def walk(self, x: Tensor, shares: Sequence[float], context: Context = None) -> list[Tensor]:
+        """Where x, at the first of some shares of the way, is at each of them; backwards where they fall."""
+        places = [x]
+        for span in pairwise(shares):
+            places.append(self._solve(places[-1], span, context, 0)[0])
+        return places
+
+    def _asked(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        """f(x, t)."""
+        f = self.net(x, t, context)
+        if f.shape != x.shape:
+            raise Refused(
+                f"{type(self.net).__name__} gives {tuple(f.shape[1:])} for events of shape {tuple(x.shape[1:])}, and a "
+                "velocity has the shape of its event: choose another net"
+            )
+        return f
+
     def _solve(self, x: Tensor, span: tuple[float, float], context: Context, extra: int) -> tuple[Tensor, Tensor]:
         """x at the end of a span of t / T, and the integrals of so many of trace, |f|^2 and |df/dx|^2: ``(extra, B)``."""
         event, size = self.domain.event, self.domain.size
@@ -106,14 +135,25 @@ class Continuous(Transform):
             with torch.inference_mode(False), torch.no_grad():
                 rows = {name: value.clone() for name, value in zip(names, values, strict=True)}
                 return self._solve(x.clone(), span, rows, extra)
+        if self.drops and self.net.training:
+            if torch.is_grad_enabled():
+                raise Refused(
+                    "net.dropout makes the velocity another one each time that a solver asks for it: take net.dropout=0, or "
+                    "objective=flow_matching, which solves nothing while it trains"
+                )
+            self.net.eval()  # a look at the data before training
+            try:
+                return self._solve(x, span, context, extra)
+            finally:
+                self.net.train()
         probes = self.trace.draw(x.flatten(1)) if extra else None
 
         def rate(t: Tensor, state: Tensor, *given: Tensor) -> Tensor:
-            time, t = self.root.to(state.dtype).square(), t * self.root.to(state.dtype).square()
-            rows = dict(zip(names, given, strict=False))
+            time = self.root.to(state.dtype).square()
+            t, rows = t * time, dict(zip(names, given, strict=False))
 
             def field(x: Tensor) -> Tensor:
-                return self.net(x.unflatten(1, event), t, rows).flatten(1)
+                return self._asked(x.unflatten(1, event), t, rows).flatten(1)
 
             def carry(x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
                 return self.net.carry(x, t, tangents, rows)
@@ -129,6 +169,6 @@ class Continuous(Transform):
 
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), extra)], 1)
         given = values if probes is None else [*values, probes]
-        state, evaluations = self.solver(rate, state, span, given, list(self.parameters()))
+        state, evaluations = self.solver(rate, state, span, given, list(self.parameters()), self.name)
         ledger.note("nfe", evaluations.to(x.dtype))
         return state[:, :size].unflatten(1, event), state[:, size:].T

@@ -2,24 +2,19 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
-from laminar.flows import ledger, noise
+from laminar.flows import noise
+from laminar.flows.layer.latent import Latent
 from laminar.flows.net.causal import Causal
 from laminar.flows.net.net import Net
 from laminar.flows.observation.observation import Observation
 from laminar.flows.space import Context, Space
-from laminar.flows.transform import Transform
 from laminar.refused import Refused
 
 
-class Variational(Transform):
-    """z ~ q(z | x), reals ``(B, latent)``; contribution log p(x | z) - log q(z | x), in nats of the stored values::
-
-        log p(x) >= E_q [ log p(x | z) + log p(z) - log q(z | x) ],   and back: x ~ p(x | z)
-
-    What comes behind this stop is p(z): nothing but the flow's prior, or any bijection before it. Integers go straight in.
+class Variational(Latent):
+    """A vector z, ``(B, latent)``: an encoder tells the posterior of x, and a decoder makes p(x | z) of z.
 
     Args:
         latent: values of z.
@@ -34,9 +29,6 @@ class Variational(Transform):
         planes: what the decoder tells the local net of each value.
         features: values of the code.
     """
-
-    stochastic = True
-    invertible = False
 
     def __init__(
         self,
@@ -53,9 +45,8 @@ class Variational(Transform):
         for option, number in (("latent", latent), ("features", features), ("planes", planes)):
             if number < 1:
                 raise Refused(f"layer.{option}={number} leaves nothing between encoder and decoder: take 1 or more")
-        inner = Space((latent,), context=space.context)
-        super().__init__(space, inner)
-        self.observation = observation(space)
+        super().__init__(space, latent, observation)
+        inner = self.codomain
         reals, arity = space.reals(), self.observation.arity
         self.encoder = encoder(reals, Space((features,)), 1)
         self.posterior = posterior(inner.seeing(code=(features,)))
@@ -64,32 +55,38 @@ class Variational(Transform):
         self.decoder = decoder(inner, reals, planes if local else arity)
         channels, *positions = space.event
         self.local = local and local(reals.seeing(told=(planes * channels, *positions)), reals, arity)
-        self.register_buffer("anchor", torch.zeros(()), persistent=False)  # carries the flow's precision
-        self.reach = 1 if space.levels is None else max(space.levels - 1, 1)
-        self.middle = 0.0 if space.levels is None else 0.5
 
-    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        z, log_p, log_q = self.terms(x, context)
-        ledger.note("distortion", -log_p)
-        return z, log_p - log_q
-
-    def terms(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor]:
-        """z ~ q(z | x) with log p(x | z) and log q(z | x), both ``(B,)``."""
+    def terms_by_group(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor, Tensor]:
         x = x.to(self.anchor.dtype)
-        code = self._fitting("encoder", self.encoder(self._seen(x), context), self.posterior.space.context["code"]).squeeze(1)
-        z, log_q = self.posterior.sample_with_log_prob(len(x), {**(context or {}), "code": code.to(x.dtype)})
+        z, log_q = self.posterior.sample_with_log_prob(len(x), self.told(x, context))
         params = self._fitting("decoder", self.decoder(z, context), self.domain.event)
         if self.local is not None:
             params = self.local(self._seen(x), self._told(params, context))
-        return z, self.observation.log_prob(x, params.to(x.dtype)), log_q
+        return z, self.observation.log_prob(x, self._params(params.to(x.dtype))), log_q.unsqueeze(1)
+
+    def told(self, x: Tensor, context: Context = None) -> Context:
+        """What the posterior sees of x: the encoder's ``code``, and the context."""
+        x = x.to(self.anchor.dtype)
+        code = self._fitting("encoder", self.encoder(self._seen(x), context), self.posterior.space.context["code"])
+        return {**(context or {}), "code": code.squeeze(1).to(x.dtype)}
+
+    def mean(self, z: Tensor, context: Context = None) -> Tensor:
+        """E[x | z], ``(B, *event)``, which need not be a value that occurs.
+
+        Raises:
+            Refused: under a local net, where the values of x are not independent given z.
+        """
+        if self.local is not None:
+            raise Refused("under layer.local a value knows those before it, and E[x | z] has no closed form: draw x instead")
+        return self.observation.mean(self._params(self.decoder(z, context).to(z.dtype)))
 
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
         params = self.decoder(z, context)
         if self.local is None:
-            return self._stored(self.observation.sample(params.to(z.dtype)))
+            return self._stored(self.observation.sample(self._params(params.to(z.dtype))))
 
         def solve(u: Tensor, params: Tensor) -> Tensor:
-            return self._seen(self.observation.quantile(u, params.to(u.dtype)))
+            return self._seen(self.observation.quantile(u, self._params(params.to(u.dtype))))
 
         u = noise.uniform(z.new_empty(len(z), *self.domain.event))
         seen = self.local.sequential(solve, u, self._told(params, context))
@@ -104,14 +101,5 @@ class Variational(Transform):
             )
         return answer
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """Values as nets see them."""
-        return x / self.reach - self.middle
-
     def _told(self, planes: Tensor, context: Context) -> Context:
         return {**(context or {}), "told": planes.flatten(1, 2)}
-
-    def _stored(self, x: Tensor) -> Tensor:
-        if self.domain.levels is None:
-            return x
-        return x.round().to(torch.uint8 if self.domain.levels <= 256 else torch.int64)

@@ -17,11 +17,11 @@ class Past:
     In place, or by concatenation where gradients must find every tensor as it was. Lives as long as one call.
 
     Args:
-        tokens: how many there will be.
+        sees: whether a token sees another, bool ``(T, T)``, of all that there will be.
     """
 
-    def __init__(self, tokens: int):
-        self.tokens, self.length, self.kept = tokens, 0, None
+    def __init__(self, sees: Tensor):
+        self.sees, self.length, self.kept = sees, 0, None
 
     def join(self, new: Tensor) -> Tensor:
         """The keys and values of further tokens ``(2, B, heads, n, C)``, behind all before them."""
@@ -30,7 +30,7 @@ class Past:
             self.kept = joined
         else:
             if self.kept is None:
-                self.kept = new.new_empty(*new.shape[:3], self.tokens, new.shape[4])
+                self.kept = new.new_empty(*new.shape[:3], len(self.sees), new.shape[4])
             self.kept[..., self.length : self.length + new.shape[3], :] = new
             joined = self.kept[..., : self.length + new.shape[3], :]
         self.length += new.shape[3]
@@ -71,14 +71,15 @@ def attend(qkv: Tensor, heads: int, causal: bool = False, past: Past | None = No
         causal: each token attends to itself and those before it alone.
         past: of the tokens before the first of these; these join it.
     """
-    q, *kv = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    qkv = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     if past is None:
-        k, v = kv
+        q, k, v = qkv.unbind(0)
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
-    k, v = past.join(torch.stack(kv))
-    new, before = q.shape[2], k.shape[2] - q.shape[2]
+    q, (k, v) = qkv[0], past.join(qkv[1:]).unbind(0)
+    new, total = q.shape[2], k.shape[2]
+    before = total - new
     # A single token sees all there is; is_causal counts from the first key, which is right where nothing came before.
-    mask = torch.ones(new, before + new, dtype=torch.bool, device=q.device).tril(before) if new > 1 and before else None
+    mask = past.sees[before:total, :total] if new > 1 and before else None
     return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal and not before and new > 1).transpose(1, 2).flatten(2)
 
 

@@ -1,6 +1,7 @@
 """Causal: a conditioner whose answer for a value depends on the values before it alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,16 +59,14 @@ class Causal(Net):
 
 
 class Ahead:
-    """A net's parameters from some step on, for the rows that still need them. A net that can start there has its own.
-
-    Attributes:
-        window: how many steps are worth asking for at once.
-    """
-
-    window: int
+    """A net's parameters from some step on, for the rows that still need them. A net that can start there has its own."""
 
     def __init__(self, net: Causal, context: Context):
-        self.net, self.context, self.window = net, context, net.steps().size
+        self.net, self.context = net, context
+
+    def window(self, x: Tensor) -> int:
+        """How many steps are worth asking for at once, of values x ``(B, n, T)``."""
+        return x.shape[2]
 
     def __call__(self, x: Tensor, since: int, until: int) -> Tensor:
         """Those of the steps ``since`` to ``until``, ``(B, arity, n, steps)``, for values x ``(B, n, T)`` in the order."""
@@ -80,6 +79,21 @@ class Ahead:
 
     def keep(self, steps: int) -> None:
         """The first ``steps`` values of all rows will stay as they were in the last call."""
+
+
+@contextmanager
+def unthreaded(like: Tensor, work: float) -> Iterator[None]:
+    """Inside, steps of less than a million multiplications each (``work``) keep to the thread that asks: to wake the others of
+    a CPU costs more than they save. The setting is the calling thread's own, and it gets it back."""
+    threads = 1 if torch.compiler.is_compiling() or like.device.type != "cpu" else torch.get_num_threads()
+    few = threads > 1 and work < 2**20
+    if few:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if few:
+            torch.set_num_threads(threads)
 
 
 class _MaskedGradient(torch.autograd.Function):

@@ -25,20 +25,21 @@ def jacobi(net: Causal, solve: Solve, z: Tensor, context: Context = None, tolera
     result, x, rows = torch.empty_like(z), torch.zeros_like(z), torch.arange(len(z), device=z.device)
     ahead, done = net.ahead(context), 0
     while len(rows):
-        until = min(done + ahead.window, steps)
+        until = min(done + ahead.window(x), steps)
         trial = x[..., done:until]
         found = solve(z[..., done:until], ahead(x, done, until))
-        changed = ((found - trial).abs() > least * (1 + found.abs())).logical_or(~found.isfinite()).any(1)
-        changed[:, 0] = False  # whatever it was, now it is right
-        through = done + torch.where(changed.any(1), changed.int().argmax(1), until - done)
+        size = found.abs()
+        stays = ((found - trial).abs_() < least * (1 + size)).all(1)  # false for what is not finite
+        stays[:, 0] = True  # whatever it was, now it is right
         # Further steps may be anything yet, and 0 times what is not finite is not the 0 that a mask stands for.
-        trial.copy_(torch.where(found.abs() < bound, found, 0.0))[..., 0] = found[..., 0]
-        over = through == steps
-        if over.any():
-            result[rows[over]] = x[over]
-            on = ~over
-            x, z, rows, through = x[on], z[on], rows[on], through[on]
-            ahead.drop(over)
-        if len(rows):
-            ahead.keep(done := int(through.min()))
+        trial.copy_(torch.where(size < bound, found, 0.0))[..., 0] = found[..., 0]
+        moves = torch.nn.functional.pad(stays, (0, 1)).logical_not_()
+        through = [done + first for first in moves.int().argmax(1).tolist()]
+        if max(through) == steps:
+            on = torch.tensor([first < steps for first in through], device=z.device)
+            result[rows[~on]] = x[~on]
+            x, z, rows, through = x[on], z[on], rows[on], [first for first in through if first < steps]
+            ahead.drop(~on)
+        if through:
+            ahead.keep(done := min(through))
     return result[..., net.ranks].view(len(result), *net.seen.event)

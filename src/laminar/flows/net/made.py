@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from laminar.flows.net.causal import Causal, MaskedLinear, Solve
+from laminar.flows.net.causal import Causal, MaskedLinear, Solve, unthreaded
 from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import near_zero
 from laminar.flows.net.step_by_step import step_by_step
@@ -30,6 +30,7 @@ class MADE(Causal):
         depth: hidden layers; of residual blocks, two layers each, with one more before them.
         activation: of the hidden layers.
         residual: h + W_2 a(W_1 a(h)) in place of plain layers.
+        dropout: between a residual block's layers, where all values are known at once; a way back has none.
         degrees: ``sequential`` goes round and round through all ranks; ``random`` draws each unit's, by ``seed``: MAF's way
             where there are more values than units.
         weight_norm: context scales and shifts every unit instead, see ``MaskedWeightNorm``: NAF's conditioner.
@@ -46,6 +47,7 @@ class MADE(Causal):
         depth: int = 2,
         activation: Callable[[], nn.Module] = nn.ReLU,
         residual: bool = False,
+        dropout: float = 0.0,
         degrees: str = "sequential",
         seed: int = 0,
         weight_norm: bool = False,
@@ -75,6 +77,9 @@ class MADE(Causal):
             return np.hstack([sees(ranks[:, None], rank), np.ones((len(ranks), self.joined), dtype=bool)])
 
         layers = (1 + 2 * depth if residual else depth) if depth else 0
+        if not 0 <= dropout < 1 or (dropout and not residual):
+            raise Refused(f"net.dropout={dropout} is a share of a residual block's units: take net=made_residual, and below 1")
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.activation, self.residual, self.weight_norm = activation(), residual, weight_norm
         self.layers = nn.ModuleList()
         for number in range(layers):
@@ -99,7 +104,7 @@ class MADE(Causal):
         if self.residual:
             h = self.layers[0](h, *told)
             for first, second in zip(self.layers[1::2], self.layers[2::2], strict=True):
-                h = h + second(act(first(act(h), *told)), *told)
+                h = h + second(self.dropout(act(first(act(h), *told))), *told)
         else:
             for layer in self.layers:
                 h = act(layer(h, *told))
@@ -113,4 +118,6 @@ class MADE(Causal):
         return (self.reader.read(x, context),) if self.weight_norm and self.reader.channels else ()
 
     def sequential(self, solve: Solve, z: Tensor, context: Context = None) -> Tensor:
-        return step_by_step(self, solve, z, context)
+        weights = sum(part.weight.numel() for part in self.modules() if isinstance(part, MaskedLinear))
+        with unthreaded(z, len(z) * weights / (2 * self.seen.size)):
+            return step_by_step(self, solve, z, context)

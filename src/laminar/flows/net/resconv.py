@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
 
 from laminar.flows.net.net import Net
-from laminar.flows.net.reslinear import ResidualLinear
+from laminar.flows.net.reslinear import ResidualLinear, unit_rows
 from laminar.flows.space import Context
 from laminar.refused import Refused
 
@@ -20,8 +19,8 @@ class ResidualConv(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int = 1):
         super().__init__()
-        self.skip, self.first = (weight_norm(nn.Conv2d(before, after, 3, stride, padding=1)) for _ in range(2))
-        self.second = weight_norm(nn.Conv2d(after, after, 3, padding=1))
+        self.skip, self.first = (unit_rows(nn.Conv2d(before, after, 3, stride, padding=1)) for _ in range(2))
+        self.second = unit_rows(nn.Conv2d(after, after, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.skip(x) + self.second(F.elu(self.first(x)))

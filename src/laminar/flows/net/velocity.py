@@ -16,7 +16,7 @@ class Velocity(Net):
         carries: whether ``carry`` is there, tangents through the net by hand, for half to 0.7 of autograd's cost.
     """
 
-    vector_nets, image_nets = "net=concat or net=concat_squash", "a flow that flattens, or a net for images"
+    vector_nets, image_nets = "net=concat or net=concat_squash", "net=concat_conv or net=unet, or a flow that flattens"
     carries = False
 
     def __init__(self, space: Space, *task: Any):
@@ -29,5 +29,5 @@ class Velocity(Net):
         raise NotImplementedError
 
     def carry(self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        """dx/dt and J v for tangents v ``(B or 1, K, D)``: ``(B, D)`` and ``(B, K, D)``."""
+        """dx/dt and J v for flattened events x ``(B, D)`` and tangents v ``(B or 1, K, D)``: ``(B, D)`` and ``(B, K, D)``."""
         raise NotImplementedError

@@ -5,6 +5,7 @@ from torch.nn.functional import logsigmoid
 
 from laminar.flows.numerics import inside
 from laminar.flows.observation.observation import Integers
+from laminar.flows.space import Space
 
 NARROW, WIDE = -7.0, 40.0  # bounds of the log-scale; the published one keeps a value from costing nothing at all
 
@@ -15,9 +16,14 @@ class DiscretizedLogistic(Integers):
         P(x) = sigmoid(b) - sigmoid(a),   a, b = (v -+ h - m) exp(-s),   v = 2x / (levels - 1) - 1,   h = 1 / (levels - 1)
 
     computed as log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b)), which is exact in the tails. Parameters m, s.
+
+    Args:
+        one_scale: s is one number for all values, learned beside the decoder (IAF).
     """
 
-    arity = 2
+    def __init__(self, space: Space, one_scale: bool = False):
+        super().__init__(space)
+        self.arity, self.shared = (1, 1) if one_scale else (2, 0)
 
     def _read(self, params: Tensor) -> tuple[Tensor, Tensor]:
         return params[:, 0], params[:, 1].clamp(NARROW, WIDE)

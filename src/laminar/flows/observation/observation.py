@@ -12,13 +12,16 @@ from laminar.refused import Refused
 class Observation:
     """p(x | params), independent from value to value. Stateless; x are stored values, in floating point.
 
-    ``params`` are unconstrained planes ``(B, arity, *event)``, as a law's are; any number of values may be asked for at once.
+    ``params`` are unconstrained planes ``(B, arity + shared, *event)``, as a law's are; any number of values may be asked for
+    at once.
 
     Attributes:
-        arity: parameters of each value.
+        arity: parameters of each value, which a decoder gives.
+        shared: parameters that are one for all values, which the layer learns; their planes come last.
     """
 
     arity: int
+    shared: int = 0
 
     def __init__(self, space: Space):
         self.levels = space.levels

@@ -18,7 +18,7 @@ NOW, BEFORE = 0.7, 0.4  # proportional-integral control
 
 
 class Unsolved(Refused):
-    """A differential equation that could not be solved. The message names the time and the row, and the cure."""
+    """A differential equation that could not be solved. The message names the layer, the time, the row, and the cure."""
 
 
 def step(rate: Rate, tableau: Tableau, t: Tensor, h: Tensor, y: Tensor, given: Sequence[Tensor], first: Tensor | None = None):
@@ -43,6 +43,7 @@ def march(
     tolerance: tuple[float, float],
     compact: bool,
     seen: Seen | None = None,
+    name: str = "",
 ) -> tuple[Tensor, Tensor]:
     """y ``(B, C)`` at the end of the span, and how often each row asked for its rate ``(B,)``.
 
@@ -56,6 +57,7 @@ def march(
             error / (absolute + relative max(\\|y\\|, \\|new y\\|)) is at most 1.
         compact: whether to halve blocks; each new size is a graph of its own for compiled dynamics.
         seen: told of each round of steps.
+        name: whose equation it is, for an error to tell.
 
     Raises:
         Unsolved: where a value is not finite, a step became shorter than 1e-12 of the span, or ``max_steps`` did not suffice.
@@ -93,13 +95,13 @@ def march(
         short = live & (h.abs() < SHORTEST * abs(end - start))
         unsound, shrunk, going = torch.stack([(~sound).sum(), short.sum(), live.sum()]).tolist()
         if unsound:
-            raise _unsolved("met a value that is not finite", ~sound, rows, before, live, span)
+            raise _unsolved("met a value that is not finite", ~sound, rows, before, live, span, name)
         if shrunk:
-            raise _unsolved("needs steps shorter than 1e-12 of its span", short, rows, before, live, span)
+            raise _unsolved("needs steps shorter than 1e-12 of its span", short, rows, before, live, span, name)
         if not going:
             break
         if not left:
-            raise _unsolved(f"took {max_steps} steps without arriving", live, rows, t, live, span)
+            raise _unsolved(f"took {max_steps} steps without arriving", live, rows, t, live, span, name)
         if compact and 2 * going <= len(rows):
             arrived.append((rows[~live], y[~live]))
             rows, t, h, past, y = (value[live] for value in (rows, t, h, past, y))
@@ -119,10 +121,10 @@ def _error(slope: Tensor, h: Tensor, y: Tensor, new: Tensor, tolerance: tuple[fl
     return (slope / scale).double().square().mean(1).sqrt() * h.abs()
 
 
-def _unsolved(what: str, at: Tensor, rows: Tensor, t: Tensor, live: Tensor, span: tuple[float, float]) -> Unsolved:
-    place = int(at.nonzero()[0])
+def _unsolved(what: str, at: Tensor, rows: Tensor, t: Tensor, live: Tensor, span: tuple[float, float], name: str) -> Unsolved:
+    place, whose = int(at.nonzero()[0]), f" of {name}" if name else ""
     return Unsolved(
-        f"the differential equation {what}: at time {float(t[place]):.6g} of {list(span)} in row {int(rows[place])}, "
+        f"the differential equation{whose} {what}: at time {float(t[place]):.6g} of {list(span)} in row {int(rows[place])}, "
         f"{int(live.sum())} rows remain: allow more solver.max_steps (or solver.steps), loosen solver.rtol and solver.atol, or "
         "keep the dynamics smooth (a lower optimizer.lr, weight decay, a smooth activation)"
     )

@@ -1,6 +1,7 @@
 """Solver: a method for ordinary differential equations, and how its gradients are found."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 
 import torch
@@ -40,6 +41,10 @@ class Solver:
         """The stepping loop with this solver's options, ``(rate, y, span, given, seen=)``."""
         raise NotImplementedError
 
+    def finer(self) -> "Solver":
+        """This solver with errors far below its own: what shows how much of a number is the solver's."""
+        raise NotImplementedError
+
     @torch.compiler.disable
     def __call__(
         self,
@@ -48,6 +53,7 @@ class Solver:
         span: tuple[float, float],
         given: Sequence[Tensor] = (),
         parameters: Sequence[Tensor] = (),
+        name: str = "",
     ) -> tuple[Tensor, Tensor]:
         """y at the end of the span, and how often each row asked for its rate ``(B,)``.
 
@@ -55,18 +61,19 @@ class Solver:
             rate: ``(t (B,), y (B, C), *given)`` -> dy/dt ``(B, C)``.
             given: tensors ``(B, ...)`` that the rate reads; they receive gradients.
             parameters: leaves that the rate reads, those that are to receive gradients.
+            name: whose equation it is, for an error to tell.
 
         Raises:
             Unsolved: where the equation cannot be solved.
         """
-        tensors = [y, *given, *parameters]
+        tensors, march = [y, *given, *parameters], partial(self.march, name=name)
         if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
             with torch.no_grad():
-                return self.march(rate, y, span, given)
+                return march(rate, y, span, given)
         if self.gradients == "direct":
-            return self.march(rate, y, span, given)
+            return march(rate, y, span, given)
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        problem = Problem(self.march, self.tableau, rate, span, parameters, self.compact)
+        problem = Problem(march, self.tableau, rate, span, parameters, self.compact)
         method = Adjoint if self.gradients == "adjoint" else Checkpointed
         return method.apply(problem, len(given), y, *given, *parameters)
 
@@ -95,6 +102,12 @@ class Adaptive(Solver):
             raise Refused(f"solver.max_steps={max_steps} leaves no step to take: give 1 or more")
         self.tolerance, self.max_steps, self.compact = (atol, rtol), max_steps, compact
 
+    def finer(self) -> "Adaptive":
+        """At a hundredth of the tolerance."""
+        finer = copy(self)
+        finer.tolerance, finer.max_steps = tuple(price / 100 for price in self.tolerance), 10 * self.max_steps
+        return finer
+
     @property
     def march(self):
         return partial(
@@ -115,6 +128,12 @@ class Fixed(Solver):
         if steps < 1:
             raise Refused(f"solver.steps={steps} goes nowhere: give 1 or more")
         self.steps = steps
+
+    def finer(self) -> "Fixed":
+        """In four times as many steps."""
+        finer = copy(self)
+        finer.steps = 4 * self.steps
+        return finer
 
     @property
     def march(self):

@@ -1,4 +1,6 @@
-"""Exact: the whole trace, column by column."""
+"""Exact: the whole Jacobian, column by column."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,23 +11,25 @@ from laminar.refused import Refused
 
 
 class Exact(Trace):
-    """sum_i e_i^T J e_i, at the price of D columns: for tables and small images.
+    """sum_i e_i^T J e_i, or log det(I + J), at the price of D columns: for tables and small images.
 
     Args:
         chunk: columns that are carried at once; by autograd it is always one.
         largest: D from which on it is refused.
     """
 
+    gives = ("trace", "log_det")
+
     def __init__(self, chunk: int = 64, largest: int = 1024):
         if chunk < 1:
             raise Refused(f"trace.chunk={chunk} carries no column: give 1 or more")
         self.chunk, self.largest = chunk, largest
 
-    def check(self, space: Space) -> None:
+    def check(self, space: Space, gives: str = "trace") -> None:
         if space.size > self.largest:
             raise Refused(
                 f"trace=exact takes a column of the Jacobian for each of {space.size} dimensions at every step: choose "
-                f"trace=hutchinson, or raise trace.largest={self.largest}"
+                f"trace={'hutchinson' if gives == 'trace' else 'roulette'}, or raise trace.largest={self.largest}"
             )
 
     def __call__(
@@ -39,3 +43,21 @@ class Exact(Trace):
             if norm:
                 norms.append(moved.square().sum((1, 2)))
         return y if carry else pulled.end(), sum(traces), *([sum(norms)] if norm else [])
+
+    @torch.compiler.disable
+    def log_det(
+        self,
+        field: Callable[..., Tensor],
+        x: Tensor,
+        given: Sequence[Tensor] = (),
+        parameters: Sequence[Tensor] = (),
+        training: bool = False,
+        carry: Carry | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        one = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        if carry is not None:
+            y, jacobian = carry(x, one.unsqueeze(0))
+        else:
+            pulled = Pulled(lambda x: field(x, *given), x)
+            jacobian, y = torch.stack([pulled(unit.expand_as(x)) for unit in one], 1), pulled.end()
+        return y, torch.linalg.slogdet(one + jacobian)[1]

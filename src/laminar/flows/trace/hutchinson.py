@@ -29,9 +29,10 @@ class Hutchinson(Trace):
 
     def draw(self, x: Tensor) -> Tensor:
         like = x.detach().unsqueeze(1).expand(-1, self.num_probes, -1)
-        if self.probes == "gaussian":
-            return noise.normal(like)
-        return torch.where(noise.uniform(like) < 0.5, -1.0, 1.0).to(x.dtype)
+        with noise.estimating():
+            if self.probes == "gaussian":
+                return noise.normal(like)
+            return torch.where(noise.uniform(like) < 0.5, -1.0, 1.0).to(x.dtype)
 
     def __call__(
         self, field: Field, x: Tensor, probes: Tensor | None, carry: Carry | None = None, norm: bool = False

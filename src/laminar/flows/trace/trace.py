@@ -1,27 +1,39 @@
 """Trace: what a layer whose log-det has no closed form asks of the Jacobian J of its net."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from laminar.flows.space import Space
+from laminar.refused import Refused
 
 Field = Callable[[Tensor], Tensor]  # x (B, D) -> y (B, D)
 Carry = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x, tangents (B or 1, K, D) -> y, J tangents (B, K, D)
 
+CURES = {
+    "trace": "a continuous layer integrates tr J: choose trace=exact or trace=hutchinson",
+    "log_det": "a residual layer needs log det(I + J): choose trace=roulette, trace=truncated or trace=exact",
+}
+
 
 class Trace:
-    """tr J of a map x -> y, both ``(B, D)``, each row for itself.
+    """tr J of a map x -> y, or log det(I + J), both ``(B, D)``, each row for itself.
 
     Attributes:
-        noisy: whether the number is an unbiased estimate.
+        noisy: whether the number is an estimate, that is to say draws.
+        biased: whether its mean is another number than the one asked for.
+        gives: what it has, ``trace`` (for continuous layers) or ``log_det`` (for residual ones).
     """
 
     noisy = False
+    biased = False
+    gives: tuple[str, ...] = ("trace",)
 
-    def check(self, space: Space) -> None:
-        """Refuses a space that it is not for."""
+    def check(self, space: Space, gives: str = "trace") -> None:
+        """Refuses a space that it is not for, and a number that it does not give."""
+        if gives not in self.gives:
+            raise Refused(f"trace={type(self).__module__.rpartition('.')[2]} gives no such number, and {CURES[gives]}")
 
     def draw(self, x: Tensor) -> Tensor | None:
         """What an estimate is made with, ``(B, K, D)``: drawn once for each likelihood, so that all its steps see the same."""
@@ -34,6 +46,26 @@ class Trace:
 
         All are differentiable where gradients are recorded. With ``carry`` the map pushes tangents itself, which is cheaper
         than autograd.
+        """
+        raise NotImplementedError
+
+    def log_det(
+        self,
+        field: Callable[..., Tensor],
+        x: Tensor,
+        given: Sequence[Tensor] = (),
+        parameters: Sequence[Tensor] = (),
+        training: bool = False,
+        carry: Carry | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """y ``(B, D)`` and log det(I + J) ``(B,)`` of a map whose J is smaller than 1; differentiable likewise.
+
+        Args:
+            field: ``(x, *given)`` -> y.
+            given: tensors that it reads, and that receive gradients.
+            parameters: leaves that it reads beside them.
+            training: whether a cheaper estimate will do.
+            carry: as above, by the given tensors.
         """
         raise NotImplementedError
 

@@ -40,7 +40,7 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        score = trainer.callback_metrics[f"val/{module.unit}"].item()
+        score = trainer.callback_metrics[f"val/{module.unit}"].item() if module.scored else inf
         improved = isfinite(score) and score < self.best
         self.best = score if improved else self.best
         self.save(trainer, "last")

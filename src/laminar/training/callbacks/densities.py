@@ -13,6 +13,7 @@ from laminar.pictures.beside import beside
 from laminar.pictures.densities import corners, densities
 from laminar.pictures.layers import layers
 from laminar.pictures.line import Look, line, look
+from laminar.pictures.trajectories import moves, trajectories
 from laminar.training.callbacks.artist import Artist
 
 EDGE = 3.0  # how far at least a target is shown where there are no data
@@ -22,7 +23,8 @@ class Densities(Artist):
     """``samples/step-*.png`` after each validation, ``figures/density.png`` of the best weights; for 1-D and 2-D data alone.
 
     In the end, flows of the line are shown before and after training, those of the plane layer by layer
-    (``figures/layers.png``) as well.
+    (``figures/layers.png``) as well, and particles on their way through continuous layers (``figures/trajectories.png``, and
+    ``.gif``, in motion).
 
     Args:
         n: points shown of the data and of the model.
@@ -53,7 +55,7 @@ class Densities(Artist):
         self.before = state.get("before")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit" and module.flow.space.event in ((1,), (2,)):
+        if trainer.is_global_zero and trainer.state.fn == "fit" and module.scored and module.flow.space.event in ((1,), (2,)):
             self.validations += 1
             if self.validations % self.every == 0:
                 self.show(trainer, module.flow, "val", f"samples/step-{trainer.global_step:07d}.png")
@@ -65,6 +67,9 @@ class Densities(Artist):
                 split = trainer.datamodule.splits.test
                 strip = partial(layers, module.flow, split.values, n=self.n, context=split.context)
                 self.draw(trainer, "figures/layers.png", lambda path: strip(path=path))
+                if moves(module.flow):
+                    walk = partial(trajectories, module.flow, n=self.n, context=split.context)
+                    self.draw(trainer, "figures/trajectories.png", lambda path: walk(path=path))
 
     def show(self, trainer: pl.Trainer, flow: Flow, name: str, file: str) -> None:
         split = getattr(trainer.datamodule.splits, name)

@@ -16,3 +16,7 @@ class EarlyStopping(Lightnings):
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         self.monitor = f"val/{module.unit}"
         super().setup(trainer, module, stage)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if module.scored:
+            super().on_validation_end(trainer, module)

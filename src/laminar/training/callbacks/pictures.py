@@ -6,10 +6,12 @@ from math import ceil, sqrt
 import pytorch_lightning as pl
 from PIL import Image
 
+from laminar.flows.compose.chain import links_of
 from laminar.flows.draw import classes_of
 from laminar.flows.flow import Flow
+from laminar.flows.layer.latent import Latent
 from laminar.flows.space import rows_of
-from laminar.pictures import bits, images, latents
+from laminar.pictures import bits, images, latents, traversals
 from laminar.pictures.sheet import save
 from laminar.training.callbacks.artist import Artist
 
@@ -46,12 +48,12 @@ class Pictures(Artist):
 def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
     """Every sheet that makes sense for a flow: file -> what draws it."""
     x, known, half = split.values[:10], split.context, min(10, len(split)) // 2
+    coded = any(isinstance(link, Latent) for link in links_of(flow.transform))
+    between = traversals.interpolations if coded else latents.interpolations
     sheets = {
         "samples/best.png": partial(images.samples, flow, n, title="Samples", known=known),
         "samples/temperatures.png": partial(images.temperatures, flow, known=known),
-        "figures/interpolations.png": partial(
-            latents.interpolations, flow, x[:half], x[half : 2 * half], rows_of(known, slice(half))
-        ),
+        "figures/interpolations.png": partial(between, flow, x[:half], x[half : 2 * half], rows_of(known, slice(half))),
         "figures/bits.png": partial(bits.bits_map, flow, x[:4], rows_of(known, slice(4)), stride=stride(flow)),
     }
     if flow.invertible:

@@ -57,5 +57,5 @@ def _steps(trainer: pl.Trainer) -> int | None:
 
 
 def _scores(trainer: pl.Trainer, module: pl.LightningModule) -> str:
-    names = [module.train_name, f"val/{module.unit}"]
+    names = [module.train_name, f"val/{module.objective.unit}", *([f"val/{module.unit}"] if module.scored else [])]
     return "  ".join(f"{name} {trainer.callback_metrics[name]:.4f}" for name in names if name in trainer.callback_metrics)

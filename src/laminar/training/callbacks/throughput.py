@@ -1,4 +1,4 @@
-"""Throughput: training examples and samples per second."""
+"""Throughput: examples trained on, scored and drawn per second."""
 
 from time import monotonic
 from typing import Any
@@ -19,7 +19,8 @@ ENOUGH = 0.2  # seconds of draws that make a rate
 class Throughput(Callback):
     """Logs ``examples_per_second`` with each validation: over all ranks, of the time between validations alone.
 
-    With the test comes ``samples_per_second``, of one rank that draws all samples at once; a flow without a way back has none.
+    With the test come ``scored_per_second``, test examples over all ranks, each by all of its importance samples, and
+    ``samples_per_second``, of one rank that draws all samples at once; a flow without a way back has none.
 
     Args:
         samples: drawn to measure that.
@@ -57,7 +58,21 @@ class Throughput(Callback):
         if self.rate is not None:
             module.log("examples_per_second", self.rate, rank_zero_only=True)
 
+    def on_test_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.scored, self.scoring = 0, 0.0
+
+    def on_test_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, *args: Any) -> None:
+        self.asked = now(module.device)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.scored += len(batch[0]) * trainer.world_size
+        self.scoring += now(module.device) - self.asked
+
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.scoring and not module.blind:
+            module.log("scored_per_second", self.scored / self.scoring, rank_zero_only=True)
         try:
             rate = drawn_per_second(module.flow, trainer.datamodule.splits.test.context, self.samples)
         except Refused:

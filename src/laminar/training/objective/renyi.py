@@ -7,7 +7,7 @@ from torch import Tensor
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context
 from laminar.refused import Refused
-from laminar.training.objective.objective import Objective
+from laminar.training.objective.objective import Objective, refuse_estimates
 
 
 class Renyi(Objective):
@@ -21,6 +21,9 @@ class Renyi(Objective):
         if num_samples < 1:
             raise Refused(f"objective.num_samples={num_samples} leaves nothing to average: give 1 or more")
         self.alpha, self.num_samples = alpha, num_samples
+
+    def check(self, flow: Flow) -> None:
+        refuse_estimates(flow, self.num_samples)
 
     def __call__(self, flow: Flow, x: Tensor, context: Context, step: int) -> Tensor:
         log_weights = flow.log_weights(x, context, self.num_samples)

@@ -1,0 +1,200 @@
+"""Columns: what a table's column may hold, and what it becomes: real numbers, integers, rounded reals, categories.
+
+A density can be made infinite on a value that occurs again and again, so a column with ties has no score until somebody says
+where they come from: it holds integers (``levels``), was rounded to a ``resolution``, or names categories.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from laminar.refused import Refused
+
+TIES = 0.01  # share of a real column's rows that may repeat another's value
+LOOKED_AT = 100_000  # rows that are searched for ties, in full precision
+
+
+class Column:
+    """A column of real numbers. ``take`` is shown piece after piece, ``finish`` the whole.
+
+    Attributes:
+        levels: integers 0 .. levels-1, or None.
+        step: multiples of which the numbers were rounded to, or None.
+        codes: what the integers stand for, or None.
+    """
+
+    levels: int | None = None
+    step: float | None = None
+    codes: list[str] | None = None
+    option = ""
+
+    def __init__(self, name: str):
+        self.name, self.seen, self.kept, self.place = name, 0, [], 0
+
+    def take(self, values: np.ndarray, every: int = 1) -> np.ndarray:
+        """The values of the next rows as float64; every so-many-th of them is kept to be looked at."""
+        numbers = self.numbers(values)
+        self.kept.append(numbers[(-self.seen) % every :: every].copy())
+        self.seen += len(values)
+        return numbers
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind in "mM":
+            raise Refused(f"column {self.name} holds dates: write them as numbers, or leave it out (data.columns)")
+        if values.dtype.kind not in "fiub":
+            values = self._parsed(values)
+        numbers = values.astype(np.float64)
+        self.refuse(~np.isfinite(numbers), lambda row, at: f"has no (finite) value in row {row}: drop or fill such rows first")
+        return numbers
+
+    def finish(self, column: np.ndarray) -> np.ndarray:
+        """Checks the whole column, float32; gives what it becomes."""
+        low, high = column.min(), column.max()
+        if low == high:
+            raise Refused(f"column {self.name} is {low:g} in every row, and so has no density: leave it out (data.columns)")
+        if column.std(dtype=np.float64) < 1e-4 * max(abs(low), abs(high)):
+            raise Refused(
+                f"column {self.name} lies between {low:.9g} and {high:.9g}, closer together than float32 tells apart: "
+                "subtract its mean first"
+            )
+        self.check(np.concatenate(self.kept))
+        self.kept = []
+        return column
+
+    def check(self, sample: np.ndarray) -> None:
+        values, counts = np.unique(sample, return_counts=True)
+        share = counts[counts > 1].sum() / len(sample)
+        if share > TIES:
+            often = counts.argmax()
+            raise Refused(
+                f"column {self.name} repeats itself in {share:.1%} of the rows ({values[often]:g} stands in {counts[often]:,} "
+                f"of {len(sample):,}), and a density has no upper bound there: declare {_cure(self.name, values)}"
+            )
+
+    def refuse(self, wrong: np.ndarray, why) -> None:
+        """Refuses the first wrong row, told from 1, by ``why(row, its place in this piece)``."""
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise Refused(f"column {self.name} {why(self.seen + at + 1, at)}")
+
+    def _parsed(self, values: np.ndarray) -> np.ndarray:
+        import pandas
+
+        told = np.array([isinstance(value, str) and value.strip() != "" for value in values], dtype=bool)
+        numbers = np.asarray(pandas.to_numeric(values, errors="coerce"), dtype=np.float64)
+        words = told & np.isnan(numbers)
+        if words.any() and not self.seen and not np.isfinite(numbers).any():
+            word = values[int(words.argmax())]
+            raise Refused(
+                f"column {self.name} holds strings ({word!r}): declare data.categories=[{self.name}], or leave it out "
+                "(data.columns)"
+            )
+        self.refuse(words, lambda row, at: f"mixes types: row {row} holds {values[at]!r} among numbers; repair the file")
+        return numbers
+
+
+class Integers(Column):
+    """Whole numbers 0 .. levels-1; without a number of levels, up to the largest."""
+
+    option = "levels"
+
+    def __init__(self, name: str, levels: int | None = None):
+        super().__init__(name)
+        self.levels = levels
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        numbers = super().numbers(values)
+        wrong = (numbers < 0) | (numbers != np.floor(numbers))
+        self.refuse(wrong, lambda row, at: f"holds {numbers[at]:g} in row {row}, and data.levels are integers from 0 up")
+        if self.levels is not None:
+            told = f"and data.levels declares 0 to {self.levels - 1}"
+            self.refuse(numbers >= self.levels, lambda row, at: f"holds {numbers[at]:g} in row {row}, {told}")
+        return numbers
+
+    def check(self, sample: np.ndarray) -> None:
+        """Ties are what integers are for."""
+
+    def finish(self, column: np.ndarray) -> np.ndarray:
+        self.levels = self.levels or int(column.max()) + 1
+        if self.levels > 2**23:
+            raise Refused(f"column {self.name} has {self.levels:,} levels, more than float32 counts: declare a resolution")
+        if (column == column[0]).all():
+            raise Refused(f"column {self.name} is {column[0]:g} in every row, and tells nothing: leave it out (data.columns)")
+        self.kept = []
+        return column
+
+
+class Rounded(Column):
+    """Real numbers, rounded to multiples of ``step``."""
+
+    option = "resolution"
+
+    def __init__(self, name: str, step: float):
+        super().__init__(name)
+        if not step > 0:
+            raise Refused(f"data.resolution={{{name}: {step}}} is no rounding step: take a number above 0")
+        self.step = float(step)
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        numbers = super().numbers(values)
+        off = np.abs(numbers / self.step - np.round(numbers / self.step)) > 1e-3
+        told = f"no multiple of data.resolution={{{self.name}: {self.step:g}}}"
+        self.refuse(off, lambda row, at: f"holds {numbers[at]:.9g} in row {row}, {told}")
+        return numbers
+
+    def check(self, sample: np.ndarray) -> None:
+        """Ties come from the rounding."""
+
+
+class Categories(Column):
+    """Words, or whatever else is told apart by its name, as integers in alphabetical order; ``codes`` fixes them."""
+
+    option = "categories"
+
+    def __init__(self, name: str, codes: Sequence[str] | None = None):
+        super().__init__(name)
+        self.fixed = codes is not None
+        self.places = {str(code): place for place, code in enumerate(codes or ())}
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        missing = np.array([value is None or value != value for value in values], dtype=bool)
+        self.refuse(missing, lambda row, at: f"has no value in row {row}: drop or fill such rows first")
+        words, inverse = np.unique(values.astype(str), return_inverse=True)
+        if self.fixed and (unknown := [word for word in words.tolist() if word not in self.places]):
+            raise Refused(f"column {self.name} holds {unknown[0]!r}, none of this run's categories: {_few(self.places)}")
+        return np.array([self.places.setdefault(word, len(self.places)) for word in words.tolist()], dtype=np.float64)[inverse]
+
+    def check(self, sample: np.ndarray) -> None:
+        """Ties are what categories are for."""
+
+    def finish(self, column: np.ndarray) -> np.ndarray:
+        if not self.fixed:
+            order = sorted(self.places)
+            column = np.array([order.index(word) for word in self.places], dtype=column.dtype)[column.astype(np.int64)]
+            self.places = {word: place for place, word in enumerate(order)}
+        self.codes, self.levels, self.kept = list(self.places), len(self.places), []
+        if self.levels < 2:
+            raise Refused(f"column {self.name} is {_few(self.places)} in every row, and tells nothing: leave it out")
+        return column
+
+
+def _cure(name: str, values: np.ndarray) -> str:
+    """What a column with ties could be declared as."""
+    if values.min() >= 0 and (values == np.floor(values)).all():
+        return f"data.levels={{{name}: {int(values.max()) + 1}}} (integers) or data.categories=[{name}]"
+    step = next(_steps(values), None)
+    return f"data.resolution={{{name}: {f'{step:g}' if step else 'the rounding step'}}}"
+
+
+def _steps(values: np.ndarray) -> Iterator[float]:
+    """Decimal steps that all values, each different, are multiples of, the largest first."""
+    for power in range(6, -10, -1):
+        step = 10.0**power
+        multiples = np.round(values / step)
+        if (np.abs(values / step - multiples) < 1e-4).all() and len(np.unique(multiples)) == len(values):
+            yield step
+
+
+def _few(words) -> str:
+    words = list(words)
+    return ", ".join(words[:8]) + (f", ... ({len(words)})" if len(words) > 8 else "")
