@@ -1,6 +1,7 @@
 """Pictures of latent variables: their numbers against closed forms, and what codes stand for against draws."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from test_variational import COLOURED, IMAGES, TINY, enumerated, gaussian, given, iaf, posterior, vae
 from torch.distributions import Normal, kl_divergence
 
+from laminar.data.source import Split
 from laminar.flows import noise
 from laminar.flows.context.label import Label
 from laminar.flows.coupling.affine import Affine, Exp
@@ -17,6 +19,7 @@ from laminar.flows.layer.variational import Variational
 from laminar.pictures import traversals
 from laminar.pictures.codes import Codes, activity, aggregate, codes, latent_map
 from laminar.refused import Refused
+from laminar.runs.sample import revisit
 
 
 def told(model, x):
@@ -135,3 +138,15 @@ def test_a_traversal_moves_one_latent_alone():
         torch.testing.assert_close(moved[:, 1 - latent], z[:, 1 - latent].expand(5).detach())
         same = torch.isclose(images, images[:1]).all().item()
         assert same == (latent == 0)
+
+
+def test_what_a_code_stands_for_is_what_comes_back_of_an_image(capsys):
+    model, x = vae(TINY), enumerated(TINY)
+    asked = SimpleNamespace(mode="reconstruct", n=3, label=None, split="test")
+    drawn = revisit(model, Split.whole(x), asked)
+    _, stop, _ = model.locate(Variational)
+    with noise.centre():
+        z = stop.terms(x[:3])[0]
+    torch.testing.assert_close(drawn["values"], stop.mean(z).cpu())
+    off = (drawn["values"] - x[:3]).abs().mean().item()
+    assert capsys.readouterr().out.startswith(f"mean |x - E[x | z]| = {off:g}")

@@ -20,6 +20,11 @@ def told(flow: Flow) -> str:
     return "middle of p(x | z)" if _stop(flow) is None else "E[x | z]"
 
 
+def coded(flow: Flow) -> bool:
+    """Whether a code stands between data and noise, from which no x comes back but as it is told of."""
+    return any(isinstance(part, Latent) for part in flow.modules())
+
+
 def _stop(flow: Flow) -> Variational | None:
     """The layer whose values are independent given z, if that is how x is made."""
     _, stop, _ = flow.locate(Latent)

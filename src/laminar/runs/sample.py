@@ -11,7 +11,7 @@ from torch import Tensor
 from laminar.flows.draw import classes_of, draw, of_class, some_context
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context, rows_of
-from laminar.pictures import latents
+from laminar.pictures import latents, traversals
 from laminar.pictures.densities import densities
 from laminar.pictures.sheet import grid, pixels, save, sheet
 from laminar.refused import Refused
@@ -107,6 +107,11 @@ def revisit(flow: Flow, split: Any, config: DictConfig) -> dict[str, Tensor | No
         raise Refused(f"n={config.n} needs {needed} examples, and split={config.split} has {len(rows)}: take fewer")
     split = split.pick(rows[:needed])
     if config.mode == "reconstruct":
+        if traversals.coded(flow):
+            back = traversals.meant(flow, traversals.encoded(flow, split.values, split.context), split.context)
+            off = (back.double() - split.values.double()).abs().mean().item()
+            print(f"mean |x - {traversals.told(flow)}| = {off:g}, z the middle of q(z | x)")
+            return {"originals": split.values, "values": back, "labels": split.labels}
         if not flow.invertible:
             raise Refused("mode=reconstruct needs a flow that leads back, and this one draws on the way back: use mode=sample")
         back, error = latents.reconstruct(flow, split.values, split.context)
@@ -130,10 +135,10 @@ def write(flow: Flow, drawn: dict[str, Tensor | None], out: Path, config: DictCo
     elif config.mode == "sample":
         save(grid(pixels(values, flow.space.levels)), out)
     elif config.mode == "reconstruct":
-        per_row = 16
+        per_row, back = 16, traversals.told(flow) if traversals.coded(flow) else "f⁻¹(f(x))"
         pairs = zip(drawn["originals"].split(per_row), values.split(per_row), strict=True)
         rows = [pixels(part, flow.space.levels) for pair in pairs for part in pair]
-        save(sheet(rows, labels=["x", "f⁻¹(f(x))"] * (len(rows) // 2)), out)
+        save(sheet(rows, labels=["x", back] * (len(rows) // 2)), out)
     else:
         save(sheet([pixels(row, flow.space.levels) for row in values]), out)
 
