@@ -46,6 +46,7 @@ def nothing_was_trained(folder) -> bool:
         (["+mask_sheme=channel"], "mask_sheme would change nothing: this flow reads"),
         (["+mix=conv1x1"], "mix would change nothing: this flow reads"),
         (["multiscale=residual"], "this multiscale reads trace, which nothing here chooses: add +trace="),
+        (["+callbacks.ema.decay=0.9"], "callbacks.ema has options and was not chosen: take callbacks=[default,ema]"),
         (["data.batch_size=0"], "batch_size"),
         (["data.batch_size=201", "trainer.accumulate_grad_batches=2"], "does not divide"),
         (["data.batch_size=5000"], "exceeds the"),

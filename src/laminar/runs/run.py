@@ -96,6 +96,10 @@ def build_module(config: dict[str, Any], flow: Flow, blind: bool = False) -> Flo
 
 
 def build_trainer(config: dict[str, Any], folder: Path, loggers: list) -> pl.Trainer:
+    for name, page in (config["callbacks"] or {}).items():
+        if page is not None and "_target_" not in page:
+            cure = f"take callbacks=[default,{name}], or ~callbacks.{name}"
+            raise Refused(f"callbacks.{name} has options and was not chosen: {cure}")
     callbacks = build(config["callbacks"], config["allow"]) or {}
     return build(
         config["trainer"],
