@@ -33,7 +33,8 @@ class Latent(Transform):
     def __init__(self, space: Space, size: int, observation: Callable[[Space], Observation]):
         super().__init__(space, Space((size,), context=space.context))
         self.observation = observation(space)
-        self.shared = nn.Parameter(torch.zeros(self.observation.shared)) if self.observation.shared else None
+        shared = torch.full((self.observation.shared,), self.observation.start)
+        self.shared = nn.Parameter(shared) if len(shared) else None
         self.maps = size
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # carries the flow's precision
         self.reach = 1 if space.levels is None else max(space.levels - 1, 1)

@@ -21,6 +21,8 @@ class DiscretizedLogistic(Integers):
         one_scale: s is one number for all values, learned beside the decoder (IAF).
     """
 
+    start = -1.0  # about as wide as the values of images are spread; from 0 that is 500 of Adam's steps at 0.002 away
+
     def __init__(self, space: Space, one_scale: bool = False):
         super().__init__(space)
         self.arity, self.shared = (1, 1) if one_scale else (2, 0)

@@ -18,10 +18,12 @@ class Observation:
     Attributes:
         arity: parameters of each value, which a decoder gives.
         shared: parameters that are one for all values, which the layer learns; their planes come last.
+        start: what these begin at.
     """
 
     arity: int
     shared: int = 0
+    start: float = 0.0
 
     def __init__(self, space: Space):
         self.levels = space.levels
