@@ -340,3 +340,12 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_cannot_work_is_refused_with_a_sentence(case):
     refuses(*WRONG[case])
+
+
+def test_dropout_and_a_way_back_in_training_do_not_go_together():
+    """The net would be another one for x than for the log-det, and for each of Jacobi's rounds."""
+    layer = Autoregressive(VECTOR, affine, partial(MADE, width=32, residual=True, dropout=0.5), Sequential)
+    z = torch.randn(3, *VECTOR.event)
+    refuses(lambda: layer.inverse_with_log_det(z), "net.dropout makes an autoregressive layer another map")
+    x, log_det = layer.eval().inverse_with_log_det(z)
+    torch.testing.assert_close(-layer(x)[1], log_det)

@@ -173,6 +173,7 @@ def test_a_temperature_that_leaves_no_beta_is_refused(prior, temperature):
 @pytest.mark.parametrize("page", sorted((Path(__file__).parents[1] / "conf" / "prior").glob("*.yaml")), ids=lambda p: p.stem)
 def test_pages_cook(page):
     prior = build(yaml.safe_load(page.read_text()))(Space((4,)))
+    assert prior.log_prob(torch.rand(200, 4)).isfinite().all()  # one that is fitted sees noise first
     assert prior.log_prob(prior.sample(3)).isfinite().all()
 
 
@@ -216,6 +217,8 @@ def prior_of(prior: FittedMixture, z: torch.Tensor) -> torch.Tensor:
 def test_a_mixture_that_saw_no_data_refuses():
     with pytest.raises(Refused, match="has never seen data"):
         FittedMixture(Space((3,))).eval().log_prob(torch.zeros(2, 3))
+    with pytest.raises(Refused, match="there is none yet to draw"):
+        FittedMixture(Space((3,))).sample(2)
     with pytest.raises(Refused, match="one of vectors"):
         FittedMixture(Space((1, 2, 2)))
     with pytest.raises(Refused, match=r"prior\.components=0"):

@@ -144,6 +144,11 @@ BAD = {
     "undeclared strings": (frame()[["rate", "colour"]], {}, r"column colour holds strings \('\w+'\): declare data.categories"),
     "a constant": (frame()[REAL].assign(flat=3.5), {}, "column flat is 3.5 in every row"),
     "an offset": (frame()[REAL].assign(time=1e9 + frame()["length"]), {}, "column time lies between .*subtract its mean"),
+    "several at once": (
+        frame()[["rate", "kind"]].assign(cents=frame()["length"].round(1), other=frame()["kind"]),
+        {},
+        r"column kind repeats itself .*and so do cents, other: .*levels=\{kind: 3, other: 3\} data.resolution=\{cents: 0.1\}",
+    ),
     "undeclared integers": (frame()[["rate", "kind"]], {}, r"column kind repeats itself in 100.0%.*levels=\{kind: 3\}"),
     "undeclared rounding": (frame()[["rate", "width"]], {}, r"column width repeats.*data.resolution=\{width: 0.1\}"),
     "few ties": (

@@ -22,7 +22,7 @@ def sentences() -> Iterator[None]:
         yield
         return
     from hydra.errors import HydraException
-    from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+    from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
     from yaml import YAMLError
 
     try:
@@ -30,6 +30,9 @@ def sentences() -> Iterator[None]:
     except InterpolationKeyError as error:
         part, _, key = error.full_key.partition(".")[0], *str(error).split("'")[:2]
         say(Refused(f"this {part} reads {key}, which nothing here chooses: add +{key}=..., or choose another {part}"))
+        raise SystemExit(2) from None
+    except MissingMandatoryValue as error:
+        say(Refused(f"{error.full_key} has no value: say {error.full_key}=..."))
         raise SystemExit(2) from None
     except (Refused, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         say(error)

@@ -13,8 +13,9 @@ Pages = Mapping[str, Mapping[str, Any]]  # group -> options, and ``_target_`` wh
 def found(config: Any, group: str) -> list[dict[str, Any]]:
     """Every page of a group in a resolved config, in reading order."""
     if isinstance(config, Mapping):
-        here = [config[group]] if isinstance(config.get(group), Mapping) and "_target_" in config[group] else []
-        return here + [page for key, child in config.items() if key != group for page in found(child, group)]
+        own = isinstance(config.get(group), Mapping) and "_target_" in config[group]
+        here = [config[group]] if own else []
+        return here + [page for key, child in config.items() if not (own and key == group) for page in found(child, group)]
     if isinstance(config, Sequence) and not isinstance(config, str):
         return [page for child in config for page in found(child, group)]
     return []

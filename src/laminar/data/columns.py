@@ -21,11 +21,13 @@ class Column:
         levels: integers 0 .. levels-1, or None.
         step: multiples of which the numbers were rounded to, or None.
         codes: what the integers stand for, or None.
+        tie: where it repeats itself more than a density allows: how, and the option and entry that would declare it.
     """
 
     levels: int | None = None
     step: float | None = None
     codes: list[str] | None = None
+    tie: tuple[str, str, str] | None = None
     option = ""
 
     def __init__(self, name: str):
@@ -66,10 +68,8 @@ class Column:
         share = counts[counts > 1].sum() / len(sample)
         if share > TIES:
             often = counts.argmax()
-            raise Refused(
-                f"column {self.name} repeats itself in {share:.1%} of the rows ({values[often]:g} stands in {counts[often]:,} "
-                f"of {len(sample):,}), and a density has no upper bound there: declare {_cure(self.name, values)}"
-            )
+            told = f"in {share:.1%} of the rows ({values[often]:g} stands in {counts[often]:,} of {len(sample):,})"
+            self.tie = told, *_cure(self.name, values)
 
     def refuse(self, wrong: np.ndarray, why) -> None:
         """Refuses the first wrong row, told from 1, by ``why(row, its place in this piece)``."""
@@ -157,8 +157,9 @@ class Categories(Column):
         self.places = {str(code): place for place, code in enumerate(codes or ())}
 
     def numbers(self, values: np.ndarray) -> np.ndarray:
-        missing = np.array([value is None or value != value for value in values], dtype=bool)
-        self.refuse(missing, lambda row, at: f"has no value in row {row}: drop or fill such rows first")
+        import pandas
+
+        self.refuse(pandas.isna(values), lambda row, at: f"has no value in row {row}: drop or fill such rows first")
         words, inverse = np.unique(values.astype(str), return_inverse=True)
         if self.fixed and (unknown := [word for word in words.tolist() if word not in self.places]):
             raise Refused(f"column {self.name} holds {unknown[0]!r}, none of this run's categories: {_few(self.places)}")
@@ -169,21 +170,38 @@ class Categories(Column):
 
     def finish(self, column: np.ndarray) -> np.ndarray:
         if not self.fixed:
-            order = sorted(self.places)
-            column = np.array([order.index(word) for word in self.places], dtype=column.dtype)[column.astype(np.int64)]
-            self.places = {word: place for place, word in enumerate(order)}
+            ordered = {word: place for place, word in enumerate(sorted(self.places))}
+            column = np.array([ordered[word] for word in self.places], dtype=column.dtype)[column.astype(np.int64)]
+            self.places = ordered
         self.codes, self.levels, self.kept = list(self.places), len(self.places), []
         if self.levels < 2:
             raise Refused(f"column {self.name} is {_few(self.places)} in every row, and tells nothing: leave it out")
         return column
 
 
-def _cure(name: str, values: np.ndarray) -> str:
-    """What a column with ties could be declared as."""
+def refuse_ties(columns: Sequence[Column]) -> None:
+    """Refuses all columns that repeat themselves at once, with the words that would declare them."""
+    tied = [column for column in columns if column.tie]
+    if not tied:
+        return
+    words = {
+        option: ", ".join(c.tie[2] for c in tied if c.tie[1] == option) for option in dict.fromkeys(c.tie[1] for c in tied)
+    }
+    declared = " ".join(f"data.{option}={{{entries}}}" for option, entries in words.items())
+    counted = [column.name for column in tied if column.tie[1] == "levels"]
+    others = f" (integers; words and codes: data.categories=[{','.join(counted)}])" if counted else ""
+    also = f", and so do {_few(column.name for column in tied[1:])}: a density" if tied[1:] else ", and a density"
+    raise Refused(
+        f"column {tied[0].name} repeats itself {tied[0].tie[0]}{also} has no upper bound there: declare {declared}{others}"
+    )
+
+
+def _cure(name: str, values: np.ndarray) -> tuple[str, str]:
+    """What a column with ties could be declared as: an option of the data, and its entry."""
     if values.min() >= 0 and (values == np.floor(values)).all():
-        return f"data.levels={{{name}: {int(values.max()) + 1}}} (integers) or data.categories=[{name}]"
+        return "levels", f"{name}: {int(values.max()) + 1}"
     step = next(_steps(values), None)
-    return f"data.resolution={{{name}: {f'{step:g}' if step else 'the rounding step'}}}"
+    return "resolution", f"{name}: {f'{step:g}' if step else 'the rounding step'}"
 
 
 def _steps(values: np.ndarray) -> Iterator[float]:

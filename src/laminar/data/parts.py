@@ -30,8 +30,8 @@ def by_column(words: np.ndarray, column: str, validation: float, seed: int) -> R
     unknown = [word for word in np.unique(words).tolist() if word not in PARTS]
     if unknown:
         raise Refused(f"column {column} holds {unknown[0]!r}: data.split_column knows train, val and test")
-    rows = {part: np.flatnonzero([PARTS[word] == part for word in words]) for part in ("train", "val", "test")}
-    train, val, test = (torch.from_numpy(rows[part]) for part in ("train", "val", "test"))
+    called = {part: [word for word, meant in PARTS.items() if meant == part] for part in ("train", "val", "test")}
+    train, val, test = (torch.from_numpy(np.flatnonzero(np.isin(words, names))) for names in called.values())
     for part, found in (("train", train), ("test", test)):
         if len(found) < 2:
             raise Refused(f"column {column} marks {len(found)} rows as {part}: at least 2 are needed")

@@ -12,7 +12,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from laminar.data.columns import LOOKED_AT, Categories, Column, Integers, Rounded
+from laminar.data.columns import LOOKED_AT, Categories, Column, Integers, Rounded, refuse_ties
 from laminar.data.files import open_table
 from laminar.data.parts import apart, by_chance, by_column, twins
 from laminar.data.source import Source, Split, Splits
@@ -148,6 +148,7 @@ class Table(Source):
         for name, column in into.items():
             if name in self.columns or isinstance(self.kinds[name], Categories):
                 column[:count] = self.kinds[name].finish(column[:count])
+        refuse_ties([self.kinds[name] for name in self.columns])
         self.levels = tuple(self.kinds[name].levels for name in self.columns)
         self.rounded = tuple(self.kinds[name].step for name in self.columns)
         context = {name: self._told(name, given[:, place]) for place, name in enumerate(self.context)}

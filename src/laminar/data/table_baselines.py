@@ -92,9 +92,11 @@ def _mixture(rows: Tensor, means: Tensor, covariances: Tensor, log_weights: Tens
 def _reals(split: Split, space: Space, seed: int, place: int) -> Tensor:
     """The columns as reals, and behind them the context, float64."""
     values = split.values.double()
-    u = torch.rand(values.shape, generator=torch.Generator().manual_seed(int(mix(seed, place) >> 1)), dtype=torch.float64)
     levels, step = (space.per_element(name, default=0.0) for name in ("levels", "rounded"))
-    values = values + torch.where(levels > 0, u, step * (u - 0.5))
+    if not space.exact:
+        generator = torch.Generator().manual_seed(int(mix(seed, place) >> 1))
+        u = torch.rand(values.shape, generator=generator, dtype=torch.float64)
+        values = values + torch.where(levels > 0, u, step * (u - 0.5))
     return torch.cat([values, *(given.double().flatten(1) for given in split.context.values())], 1)
 
 

@@ -55,8 +55,8 @@ class Flow(nn.Module):
         self.prior.check_noise()
         self._refuse_sharing()
         for name, part in self.named_modules():
-            if isinstance(part, Continuous):
-                part.name = part.name or name
+            if isinstance(part, Continuous) and name.endswith(part.name):  # the outermost flow's word; a view's is another
+                part.name = name
 
     @property
     def conditional(self) -> bool:
@@ -149,9 +149,10 @@ class Flow(nn.Module):
         if repeats < 1:
             raise Refused(f"repeats={repeats} estimates nothing: take 1 or more")
         rows = []
-        for number in range(repeats):
-            with noise.repeat(number):
-                rows.append(self.log_prob(x, context))
+        with noise.kept(len(x)):
+            for number in range(repeats):
+                with noise.repeat(number):
+                    rows.append(self.log_prob(x, context))
         return torch.stack(rows)
 
     def sample(

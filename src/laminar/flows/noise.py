@@ -136,6 +136,16 @@ def estimating() -> Iterator[None]:
 
 
 @contextmanager
+def kept(n: int) -> Iterator[None]:
+    """Inside, rows have keys, so that draws can be repeated: those of the source, or n of torch's global generator."""
+    if _source.get() is not None:
+        yield
+        return
+    with source(torch.randint(2**62, (n,)).numpy()):
+        yield
+
+
+@contextmanager
 def repeat(number: int) -> Iterator[None]:
     """Inside, the model's draws begin anew, the same for every number, and estimates are those of this number."""
     current = _source.get()

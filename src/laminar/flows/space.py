@@ -105,8 +105,8 @@ class Space:
         """
         if isinstance(self.levels, tuple) or isinstance(self.rounded, tuple):
             raise Refused(
-                f"elements of different levels {self.levels or self.rounded} cannot change places: dequantize before "
-                "anything else (dequantization=uniform as the flow's first part)"
+                f"elements of different kinds (levels {self.levels}, rounded to {self.rounded}) cannot change places: "
+                "dequantize before anything else (dequantization=uniform as the flow's first part)"
             )
         return replace(self, event=event, upper=None if isinstance(self.upper, tuple) else self.upper)
 
@@ -134,6 +134,11 @@ class Space:
 def rows_of(context: Context, rows: Any, device: torch.device | None = None) -> Context:
     """The context of some rows (a slice, or their numbers), on a device."""
     return context and {name: value[rows].to(device) for name, value in context.items()}
+
+
+def cloned(context: Context) -> Context:
+    """A copy of the context: one made in inference mode can be differentiated outside of it."""
+    return context and {name: value.clone() for name, value in context.items()}
 
 
 def repeated(context: Context, copies: int) -> Context:

@@ -35,13 +35,13 @@ def calibration(found: Tensor, draws: int, names: Sequence[str], path: str | Pat
 
     Grey is where 99 % of a bar's, or of the function's values at a place, lie for ranks that are uniform.
     """
-    from scipy.stats import binom, kstest
+    from scipy.stats import binom, kstest, norm
 
     count, shown = len(found), min(COLUMNS, found.shape[1])
     edges = np.arange(bins + 1) / bins
     low, high = (binom.ppf(q, count, 1 / bins) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     at = np.linspace(0, 1, 201)
-    band = np.sqrt(at * (1 - at) / count) * 2.576
+    band = np.sqrt(at * (1 - at) / count) * norm.ppf((1 + LEVEL) / 2)
     with figure(path, shown, (3.1 * shown + 0.3, 4.6), 2) as panels:
         for place, (bars, curve) in enumerate(zip(panels[:shown], panels[shown:], strict=True)):
             jitter = np.random.default_rng(place).uniform(size=count)

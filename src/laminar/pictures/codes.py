@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 
@@ -32,22 +33,22 @@ class Codes:
     prior: Tensor
     known: bool
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """E[z | x] ``(N, L)``, by the draws."""
         return self.draws.mean(0)
 
-    @property
+    @cached_property
     def activity(self) -> Tensor:
         """Var_x E[z | x] of each latent, ``(L,)``: between the rows' means, less what their few draws add to it."""
         return self.mean.var(0) - self.draws.var(0).mean(0) / len(self.draws)
 
-    @property
+    @cached_property
     def active(self) -> int:
         """How many latents are used: https://arxiv.org/abs/1509.00519, appendix C."""
         return int((self.activity > ACTIVE).sum())
 
-    @property
+    @cached_property
     def kl(self) -> Tensor:
         """E_x KL(q(z_l | x) || p(z_l)) in nats, ``(L,)``, of Gaussians that have their means and variances.
 
@@ -61,7 +62,7 @@ class Codes:
         log_spread = 0.0 if self.known else spread.log()
         return 0.5 * ((distance + within) / spread - 1 + log_spread - log_within).mean(0)
 
-    @property
+    @cached_property
     def order(self) -> list[int]:
         """The latents, the most active first."""
         return self.activity.argsort(descending=True).tolist()

@@ -1,11 +1,12 @@
 """Pairs: the columns of a table against each other, data beside samples; and each column alone."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 from torch import Tensor
 
 from laminar.pictures.figure import BLUE, INK, ORANGE, figure
@@ -69,11 +70,12 @@ def marginals(data: Tensor, drawn: Tensor, names: Sequence[str], path: str | Pat
 def marginal(axes: Any, x: np.ndarray, y: np.ndarray, ends: tuple[float, float], step: float | None) -> None:
     """Histograms of one column over each other; bars of integers, and of few rounded values, stand on the values."""
     low, high = ends
-    wide = step * ceil((high - low) / step / BINS) if step else (high - low) / BINS  # as many values in every bar
-    edges = low + wide * np.arange(max(1, round((high - low) / wide)) + 1)
-    axes.hist(x, edges, density=True, color=ORANGE, alpha=0.5, label="data")
-    heights, _ = np.histogram(y, edges)
-    axes.stairs(heights / max(len(y), 1) / np.diff(edges), edges, color=BLUE, linewidth=1.2, label="samples")
+    bars = min(BINS, max(8, round(3 * len(x) ** (1 / 3))))  # fewer of few rows
+    wide = step * ceil((high - low) / step / bars) if step else (high - low) / bars  # as many values in every bar
+    edges = low + wide * np.arange(max(1, ceil((high - low) / wide - 1e-6)) + 1)
+    shown, drawn = (np.histogram(rows, edges)[0] / max(len(rows), 1) / wide for rows in (x, y))
+    axes.stairs(shown, edges, fill=True, color=ORANGE, alpha=0.5, label="data")
+    axes.stairs(drawn, edges, color=BLUE, linewidth=1.2, label="samples")
     axes.set(xlim=ends)
     axes.spines[["left"]].set_visible(False)
 
@@ -81,7 +83,8 @@ def marginal(axes: Any, x: np.ndarray, y: np.ndarray, ends: tuple[float, float],
 def _cloud(axes: Any, x: np.ndarray, y: np.ndarray, colour: str, steps: list[float | None]) -> None:
     rng = np.random.default_rng(0)
     x, y = (v + (rng.uniform(-0.3, 0.3, len(v)) * step if step else 0.0) for v, step in zip((x, y), steps, strict=True))
-    axes.scatter(x, y, s=2.5, alpha=0.35, linewidths=0, color=colour)
+    few = max(1.0, sqrt(500 / max(len(x), 1)))
+    axes.scatter(x, y, s=2.5 * few, alpha=min(0.9, 0.35 * few), linewidths=0, color=colour)
     axes.spines[["top", "right"]].set_visible(True)
     for spine in axes.spines.values():
         spine.set_color(INK)
@@ -89,9 +92,10 @@ def _cloud(axes: Any, x: np.ndarray, y: np.ndarray, colour: str, steps: list[flo
 
 
 def _ends(column: np.ndarray, step: float | None) -> tuple[float, float]:
-    """As far as nearly all of the data reach, with a margin; integers and rounded values with half a step."""
-    low, high = np.quantile(column, (0.001, 0.999))
-    room = step / 2 if step else 0.06 * max(high - low, 1e-12)
+    """As far as nearly all of the data reach, with a margin; of integers and rounded values, half a step behind one."""
+    low, high = np.quantile(column, (0.001, 0.999), method="nearest")
+    room = 0.06 * max(high - low, 1e-12)
+    room = step * (0.5 + room // step) if step else room
     return low - room, high + room
 
 
@@ -99,8 +103,9 @@ def _liveliest(x: np.ndarray, count: int) -> np.ndarray:
     """The columns with the greatest rank correlations, in the table's order; all of them where they are few."""
     if x.shape[1] <= count:
         return np.arange(x.shape[1])
-    ranks = x[:5000].argsort(0).argsort(0).astype(np.float64)
-    size = np.abs(np.corrcoef(ranks.T)) - np.eye(x.shape[1])
+    ranks = rankdata(x[:5000], axis=0)  # ties in between: their order tells nothing
+    with np.errstate(invalid="ignore"):  # a column that is constant among these rows
+        size = np.nan_to_num(np.abs(np.corrcoef(ranks.T))) * (1 - np.eye(x.shape[1]))
     return np.sort(np.argsort(-size.max(1), kind="stable")[:count])
 
 

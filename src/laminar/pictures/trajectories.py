@@ -10,6 +10,7 @@ from torch import Tensor
 
 from laminar.flows import noise
 from laminar.flows.compose.chain import links_of
+from laminar.flows.draw import some_context
 from laminar.flows.flow import Flow
 from laminar.flows.layer.continuous import Continuous
 from laminar.flows.space import Context, rows_of
@@ -34,7 +35,7 @@ def ways(flow: Flow, n: int, moments: int = 61, context: Context = None) -> Tens
     links = list(links_of(flow.transform))
     each = max(1, ceil((moments - 1) / sum(isinstance(part, Continuous) for part in links)))
     shares = [1 - step / each for step in range(each + 1)]
-    seen = flow.context(rows_of(context, slice(n), flow.device))
+    seen = flow.context(rows_of(some_context(flow, n, context), slice(n), flow.device))
     with noise.keyed(n):
         places = [flow.prior.sample(n)]
         for part in reversed(links):

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from laminar.flows import noise
+from laminar.flows.compose.chain import links_of
 from laminar.flows.flow import Flow
 from laminar.flows.layer.latent import Latent
 from laminar.flows.layer.variational import Variational
@@ -22,7 +23,7 @@ def told(flow: Flow) -> str:
 
 def coded(flow: Flow) -> bool:
     """Whether a code stands between data and noise, from which no x comes back but as it is told of."""
-    return any(isinstance(part, Latent) for part in flow.modules())
+    return any(isinstance(link, Latent) for link in links_of(flow.transform))
 
 
 def _stop(flow: Flow) -> Variational | None:

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
-from math import log
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,26 +9,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from torch import Tensor
 
 from laminar.config.settings import in_force, name_of
-from laminar.data.source import Split
 from laminar.flows import noise
-from laminar.flows.draw import classes_of, of_class
+from laminar.flows.draw import classes_of
 from laminar.flows.flow import Flow
-from laminar.flows.numerics import UNITS, score
+from laminar.flows.numerics import UNITS
 from laminar.flows.solver.finer import solved
-from laminar.flows.space import rows_of
 from laminar.refused import Refused
-from laminar.runs.against import check, paired
+from laminar.runs.against import check
 from laminar.runs.open import open_data, open_run, split_of
-from laminar.runs.solving import resolved, warning
-from laminar.training.metric import REPEATS, EstimatorError, MeanScore
+from laminar.runs.scoring import accuracy, evaluate, paired, resolved
+from laminar.training.metric import REPEATS
 from laminar.training.module import STAGES
 
 GROUPS = ("trace", "solver")  # what an evaluation may choose otherwise than the training
+LARGEST = 0.01  # bits/dim or nats that a finer solve may move a score by without a warning
 
 
 def start(config: DictConfig) -> float:
@@ -61,7 +56,8 @@ def start(config: DictConfig) -> float:
     if config.against is not None:
         other, theirs, _ = open_run(config.against, config.device, config.allow)
         check(trained, theirs, flow, other, config.against, config.split)
-        numbers |= {"against": str(config.against), **paired(flow, other, split, keys, size, samples)}
+        asked = [(samples, repeats), draws(other, config.num_samples, config.repeats if other.noisy else None)]
+        numbers |= {"against": str(config.against), **paired(flow, other, split, keys, size, asked)}
     if solved(flow) and config.finer_rows:
         numbers["finer"] = resolved(flow, split, keys, size, config.finer_rows)
     numbers = {"split": config.split, "rows": len(split), **numbers, "seconds": round(monotonic() - began, 1)}
@@ -95,70 +91,6 @@ def draws(flow: Flow, num_samples: int | None, repeats: int | None) -> tuple[int
     if num_samples is None:
         num_samples = 64 if flow.stochastic and not flow.noisy and flow.unit == flow.space.unit else 1
     return num_samples, repeats or (REPEATS if flow.noisy else 1)
-
-
-@torch.no_grad()
-def evaluate(
-    flow: Flow,
-    split: Split,
-    keys: Any,
-    size: int,
-    num_samples: int,
-    known: Callable[[Tensor], Tensor] | None = None,
-    repeats: int = 1,
-) -> dict[str, Any]:
-    """Mean score of a split in bits/dim (``bpd``, integers) or nats (``nll``, reals; or what else ``flow.units`` calls them).
-
-    For a stochastic flow it is the importance-weighted bound of K samples, and beside it the mean bound of one. ``keys``
-    ``(N,)`` are the examples' noise keys: numbers depend on neither ``size`` nor device order. Beside the ``known`` log-density
-    of the data stands the paired ``excess`` over it, in nats. An estimate is the mean of ``repeats`` of them; beside its
-    standard error stands that of the estimator alone, ``<unit>_estimator_se``: see ``EstimatorError``.
-    """
-    own = flow.unit == flow.space.unit
-    num_samples = num_samples if flow.stochastic or flow.noisy else 1
-    groups = 0 if split.group is None else 1 + int(split.group.max())
-    means = {f"{unit}{draws}": MeanScore(groups) for unit in flow.units for draws in ("", "_K1")}
-    means["excess"], errors = MeanScore(groups), {unit: EstimatorError() for unit in flow.units}
-    for rows in _batches(len(split), size, f"{num_samples} samples of each example"):
-        x, context = split.values[rows].to(flow.device), rows_of(split.context, rows, flow.device)
-        group = split.group[rows] if groups else None
-        with noise.source(keys[rows]):
-            one = num_samples == 1  # drawn as validation and test draw
-            drawn = flow.estimates(x, context, repeats) if one else flow.log_weights(x, context, num_samples)
-        log_weights = drawn.double().cpu()
-        log_prob = log_weights.mean(0) if one else log_weights.logsumexp(0) - log(num_samples)
-        for unit in flow.units:
-            means[unit].update(score(log_prob, unit, flow.space.size), group)
-            if repeats > 1:
-                errors[unit].update(score(log_weights, unit, flow.space.size))
-            if num_samples > 1:
-                means[f"{unit}_K1"].update(score(log_weights.mean(0), unit, flow.space.size), group)
-        if known is not None and own:
-            means["excess"].update(known(split.values[rows]) - log_prob, group)
-    numbers = {"grade": flow.grade, "num_samples": num_samples, **({"repeats": repeats} if flow.noisy else {})}
-    for name, metric in means.items():
-        if metric.update_called:
-            numbers[name], numbers[f"{name}_se"] = (value.item() for value in metric.compute())
-        if repeats > 1 and name in errors:
-            numbers[f"{name}_estimator_se"] = errors[name].compute().item()
-    return numbers
-
-
-@torch.no_grad()
-def accuracy(flow: Flow, split: Split, keys: Any, size: int, counts: Tensor, num_samples: int) -> dict[str, float]:
-    """How often argmax_y p(x | y) p(y) is the label, p(y) being the training split's frequencies ``counts / sum``."""
-    log_prior = (counts / counts.sum()).log().double()
-    right = MeanScore()
-    for rows in _batches(len(split), size, f"p(x | y) of {len(counts)} classes"):
-        x, labels = split.values[rows].to(flow.device), split.labels[rows]
-        joint = []
-        for label in range(len(counts)):
-            context = rows_of({**split.context, **of_class(label, len(split))}, rows, flow.device)
-            with noise.source(keys[rows]):
-                joint.append(flow.log_prob(x, context, num_samples).double().cpu() + log_prior[label])
-        right.update(torch.stack(joint).argmax(0) == labels)
-    mean, standard_error = right.compute()
-    return {"accuracy": mean.item(), "accuracy_se": standard_error.item()}
 
 
 def show(numbers: dict[str, Any], path: Path) -> None:
@@ -198,7 +130,16 @@ def show(numbers: dict[str, Any], path: Path) -> None:
     Console().print(table)
 
 
-def _batches(count: int, size: int, what: str) -> Any:
-    """Slices of ``size`` rows, with a progress bar where somebody watches."""
-    slices = [slice(first, min(first + size, count)) for first in range(0, count, size)]
-    return track(slices, what, disable=not sys.stdout.isatty(), transient=True)
+def warning(found: dict[str, Any], unit: str) -> str | None:
+    """One sentence where a solver is not fine enough for a score to be trusted."""
+    if found["moved"] is None:
+        return (
+            "a finer solve did not arrive, so the solver's error is unknown: allow more solver.max_steps, or keep to "
+            "tolerances that the numbers' precision carries"
+        )
+    if abs(found["moved"]) > LARGEST:
+        return (
+            f"a finer solve moves the score by {found['moved']:+.4f} {unit}, more than {LARGEST}: the number is the solver's "
+            "as much as the flow's, so lower solver.rtol and solver.atol (or raise solver.steps)"
+        )
+    return None

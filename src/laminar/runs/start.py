@@ -26,11 +26,11 @@ def start(config: DictConfig) -> float:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     claim(folder)
-    write_composition(folder, config, hydra)
     words = list(hydra.overrides.task)
     if added := untold(config, words):
         print(f"data=table, untuned: {' '.join(added)}", flush=True)
         config, words = recompose("train", added + words), added + words
+    write_composition(folder, config, hydra)
     idle = unread(OmegaConf.to_container(config), words)
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
     return attempt(plain, folder, words, in_sweep=hydra.mode == RunMode.MULTIRUN)

@@ -18,8 +18,9 @@ from laminar.flows.numerics import score
 from laminar.flows.preprocessing.standardise import Standardise
 from laminar.flows.space import Context
 from laminar.refused import Refused
-from laminar.training.metric import REPEATS, EstimatorError, LogWeights, MeanScore
+from laminar.training.metric import REPEATS, LogWeights
 from laminar.training.objective.objective import Objective
+from laminar.training.scores import Scores
 
 STAGES = {"train": 0, "val": 1, "test": 2}
 INIT, CALIBRATION = 3, 4  # noise stages, beside these, of a run's start and of batch norms' statistics
@@ -76,8 +77,7 @@ class FlowModule(pl.LightningModule):
         self.flow, self.objective = flow, objective
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config
-        self.means: dict[str, MeanScore] = {}  # of the stage that is being evaluated
-        self.errors: dict[str, EstimatorError] = {}
+        self.scores = Scores(self.units, flow.space.size)  # of the stage that is being evaluated
         self.validations, self.scored = 0, True  # so far in training; whether the one at hand asks for the likelihood
         trained = {id(parameter) for parameter in objective.trains(flow)}
         for parameter in flow.parameters():
@@ -108,7 +108,7 @@ class FlowModule(pl.LightningModule):
     # it found: a run must not depend on how often it is validated.
 
     def on_validation_epoch_start(self) -> None:
-        self.means, self.errors, self.found = {}, {}, []
+        self.scores, self.found = self.no_scores(), []
         if self.trainer.state.fn == "fit":
             self.validations += 1
             every, ends = self.objective.likelihood_every or 1, self.trainer.global_step >= self.trainer.max_steps > 0
@@ -149,7 +149,7 @@ class FlowModule(pl.LightningModule):
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
         if self.objective.likelihood_every is not None:
-            self.update(self.objective.unit, -self.ask(self.objective, batch, "val", batch_idx))
+            self.scores.update(self.objective.unit, -self.ask(self.objective, batch, "val", batch_idx))
         if self.scored:
             self.evaluate(batch, "val", batch_idx)
 
@@ -158,7 +158,7 @@ class FlowModule(pl.LightningModule):
         self.put_back()
 
     def on_test_epoch_start(self) -> None:
-        self.means, self.errors = {}, {}
+        self.scores = self.no_scores()
         self.objective.to(self.device)
         self.weights = LogWeights(normalised=self.objective.unit == "kl").to(self.device)
 
@@ -166,7 +166,7 @@ class FlowModule(pl.LightningModule):
         log_prob = self.evaluate(batch, "test", batch_idx)
         known = self.trainer.datamodule.source.log_prob
         if known is not None and self.own:
-            self.update("excess", known(batch[0]) - log_prob)
+            self.scores.update("excess", known(batch[0]) - log_prob)
         if self.objective.draws:
             self.weights.update(self.ask(self.objective.log_weights, batch, "test", batch_idx))
 
@@ -186,30 +186,22 @@ class FlowModule(pl.LightningModule):
         with noise.source(keys):
             return objective(self.flow, x, context, self.global_step)
 
-    def score(self, log_prob: Tensor, unit: str | None = None) -> Tensor:
+    def score(self, log_prob: Tensor) -> Tensor:
         """Bits/dim or nats."""
-        return score(log_prob, unit or self.unit, self.flow.space.size)
+        return score(log_prob, self.unit, self.flow.space.size)
 
     def evaluate(self, batch: tuple, stage: str, batch_idx: int) -> Tensor:
         """Enters a batch into the stage's means; gives its log-likelihoods."""
         with ledger.noting() as notes:
             log_weights = self.ask(self.draws if self.blind else self.log_weights, batch, stage, batch_idx)
-        repeated = self.repeated(self.flow) and len(log_weights) > 1
-        log_prob = log_weights.mean(0) if repeated else log_weights.logsumexp(0) - log(len(log_weights))
-        group = self.groups_of(batch, stage)
-        for unit in self.units:
-            self.update(unit, self.score(log_prob, unit), group)
-            if repeated:
-                self.errors.setdefault(unit, EstimatorError().to(self.device)).update(self.score(log_weights, unit))
-            elif len(log_weights) > 1:
-                self.update(f"{unit}_K1", self.score(log_weights.mean(0), unit), group)
+        log_prob = self.scores.enter(log_weights, self.repeated(self.flow), self.groups_of(batch, stage))
         terms = {name: torch.cat(noted) for name, noted in notes.items()}
         if sum(isinstance(part, Latent) for part in self.flow.modules()) == 1:
             given = self.ask(self.given, batch, stage, batch_idx)
             terms["distortion"] = terms["distortion"].view_as(log_weights).mean(0) - given
             terms["kl"] = -log_weights.mean(0) - terms["distortion"]
         for name, values in terms.items():
-            self.update(name, values)
+            self.scores.update(name, values)
         return log_prob
 
     def repeated(self, flow: Flow) -> bool:
@@ -242,26 +234,21 @@ class FlowModule(pl.LightningModule):
         group = getattr(self.trainer.datamodule.splits, stage).group
         return None if group is None else group[batch[2]].to(self.device)
 
-    def update(self, name: str, values: Tensor, group: Tensor | None = None) -> None:
-        if name not in self.means:
-            known = 0 if group is None else self.trainer.datamodule.groups
-            self.means[name] = MeanScore(known).to(self.device)
-        self.means[name].update(values, group)
+    def no_scores(self) -> Scores:
+        return Scores(self.units, self.flow.space.size, self.trainer.datamodule.groups, self.device)
 
     def report(self, stage: str) -> None:
         """Logs the means over the split, over all ranks; their standard errors for scores and what they are made of."""
-        for name, metric in self.means.items():
-            mean, standard_error = metric.compute()
-            self.log(f"{stage}/{name}", mean.float(), prog_bar=name in (self.unit, "excess"))
-            if name.removesuffix("_K1") in (*self.units, "excess", "kl", "distortion"):
-                self.log(f"{stage}/{name}_se", standard_error.float())
-        for name, metric in self.errors.items():
-            self.log(f"{stage}/{name}_estimator_se", metric.compute().float())
+        numbers = self.scores.numbers()
+        own = {f"{name}_se" for unit in self.units for name in (unit, f"{unit}_K1", f"{unit}_estimator")}
+        told = {*own, "excess_se", "kl_se", "distortion_se"}
+        for name, value in numbers.items():
+            if name in told or not name.endswith("_se"):
+                self.log(f"{stage}/{name}", value.float(), prog_bar=name in (self.unit, "excess"))
         scales = [part for part in self.flow.modules() if isinstance(part, Standardise)]
         if stage == "test" and self.units == ("nll",) and self.flow.space.exact and len(scales) == 1:
-            score, standard_error = self.means["nll"].compute()
-            self.log("test/nll_standardised", (score + scales[0].log_det).float())
-            self.log("test/nll_standardised_se", standard_error.float())
+            self.log("test/nll_standardised", (numbers["nll"] + scales[0].log_det).float())
+            self.log("test/nll_standardised_se", numbers["nll_se"].float())
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([parameter for parameter in self.flow.parameters() if parameter.requires_grad])

@@ -28,6 +28,11 @@ class GaussianNoise(Dequantization):
         if not sigma > 0:
             raise Refused(f"dequantization.sigma={sigma} is no noise: take a number above 0")
         super().__init__(space, "gaussian")
+        if space.rounded is not None:
+            raise Refused(
+                "dequantization=gaussian is for integers, and some of these values are rounded reals (data.resolution), which "
+                "it would leave without a density: choose dequantization=uniform"
+            )
         self.share = sigma / 2
         self.codomain = replace(self.codomain, blurred=True)
 

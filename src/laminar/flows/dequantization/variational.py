@@ -28,8 +28,8 @@ class Variational(Cube):
         super().__init__(space, "variational")
         if self.mixed:
             raise Refused(
-                f"dequantization=variational takes integers of one number of levels, and these columns have {space.levels}: "
-                "choose dequantization=uniform"
+                "dequantization=variational takes integers of one number of levels, and these columns are others (levels "
+                f"{space.levels}, rounded to {space.rounded}): choose dequantization=uniform"
             )
         self.encoder = None if encoder is None else encoder(space.event)
         image = space.event if self.encoder is None else self.encoder.event

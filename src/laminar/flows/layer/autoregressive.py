@@ -10,6 +10,7 @@ from laminar.flows.guidance import steered
 from laminar.flows.layer.parameters import begin, spread
 from laminar.flows.net.causal import Causal
 from laminar.flows.net.jacobi import jacobi
+from laminar.flows.net.net import drops
 from laminar.flows.numerics import sum_event
 from laminar.flows.order.order import Order
 from laminar.flows.space import Context, Space
@@ -58,7 +59,7 @@ class Autoregressive(Transform):
             )
         self.codomain = self.law.onto(space)
         self.net = net(space, space, self.law.arity, order=order)
-        self.shared = begin(self.law, self.net)
+        self.shared, self.drops = begin(self.law, self.net), drops(self.net)
 
     def params(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
         """The law's: ``(B, arity, *event)`` of the net, and the shared ones if there are any."""
@@ -80,6 +81,11 @@ class Autoregressive(Transform):
         def solve(z: Tensor, params: Tensor) -> Tensor:
             return self.law.inverse(z, steered(params.to(z.dtype)), *spread(self.shared, z))
 
+        if self.drops and self.training:
+            raise Refused(
+                "net.dropout makes an autoregressive layer another map each time that its net is asked, and the way back asks "
+                "more than once: take net.dropout=0, or flow.eval()"
+            )
         learning = torch.is_grad_enabled()
         if learning and self.decoding == "sequential":
             return self.net.sequential(solve, z, context)

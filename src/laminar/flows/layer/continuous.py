@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from laminar.flows import ledger
+from laminar.flows.net.net import drops
 from laminar.flows.net.velocity import Velocity
 from laminar.flows.numerics import full_precision
 from laminar.flows.solver.solver import Solver
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context, Space, cloned
 from laminar.flows.trace.trace import Trace
 from laminar.flows.transform import Transform
 from laminar.refused import Refused
@@ -82,7 +83,7 @@ class Continuous(Transform):
             self.root = nn.Parameter(root)
         else:
             self.register_buffer("root", root, persistent=False)
-        self.drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.net.modules())
+        self.drops = drops(self.net)
 
     @property
     def noisy(self) -> bool:
@@ -133,8 +134,7 @@ class Continuous(Transform):
         values = [context[name] for name in names]
         if torch.is_inference_mode_enabled() and extra:  # what it makes cannot be differentiated, not even for a trace
             with torch.inference_mode(False), torch.no_grad():
-                rows = {name: value.clone() for name, value in zip(names, values, strict=True)}
-                return self._solve(x.clone(), span, rows, extra)
+                return self._solve(x.clone(), span, cloned(context), extra)
         if self.drops and self.net.training:
             if torch.is_grad_enabled():
                 raise Refused(

@@ -9,7 +9,7 @@ from torch import Tensor
 from laminar.flows.fixed_point import ResidualInverse
 from laminar.flows.net.contraction import Contraction
 from laminar.flows.numerics import full_precision
-from laminar.flows.space import Context, Space
+from laminar.flows.space import Context, Space, cloned
 from laminar.flows.trace.trace import Trace
 from laminar.flows.transform import Transform
 from laminar.refused import Refused
@@ -56,7 +56,7 @@ class Residual(Transform):
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         if torch.is_inference_mode_enabled():  # what it makes cannot be differentiated, not even for a trace
             with torch.inference_mode(False), torch.no_grad():
-                return self.forward(x.clone(), context and {name: value.clone() for name, value in context.items()})
+                return self.forward(x.clone(), cloned(context))
         field, given = self._field(x, context)
 
         def carry(x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:

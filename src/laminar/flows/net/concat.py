@@ -51,20 +51,24 @@ class TimedLinear(nn.Module):
 
 
 class Concat(Velocity):
-    """``depth`` hidden layers of ``width`` units: vectors ``(B, D)`` -> dx/dt. Context is appended to the input.
+    """``depth`` hidden layers of ``width`` units (or channels): events -> dx/dt. Context joins the input's values.
 
     Args:
         activation: recipe ``()`` of a smooth one. Tanh, sigmoid, softplus, ELU and SiLU carry tangents.
+
+    Attributes:
+        layer: what each layer is: ``(before, after)``, called with x, t ``(B, 1)`` and tangents.
     """
 
     rank = 1
-    layer: type[TimedLinear] = TimedLinear
+    layer: type[nn.Module] = TimedLinear
 
     def __init__(self, *task: Any, width: int = 64, depth: int = 3, activation: Callable[[], nn.Module] = nn.Tanh):
         super().__init__(*task)
-        widths = [self.seen.size + self.reader.channels] + [width] * depth
+        values = self.seen.event[0]
+        widths = [values + self.reader.channels] + [width] * depth
         self.body = nn.ModuleList(self.layer(a, b) for a, b in pairwise(widths))
-        self.head = self.layer(widths[-1], self.seen.size).last()
+        self.head = self.layer(widths[-1], values).last()
         self.activation = activation()
 
     @property
@@ -75,8 +79,9 @@ class Concat(Velocity):
         return self._through(x, t, None, context)[0]
 
     def carry(self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        velocity, moved = self._through(x, t, tangents, context)
-        return velocity, moved.expand(len(x), -1, -1)
+        event = self.seen.event
+        velocity, moved = self._through(x.unflatten(1, event), t, tangents.unflatten(2, event), context)
+        return velocity.flatten(1), moved.flatten(2).expand(len(x), -1, -1)
 
     def _through(self, x: Tensor, t: Tensor, tangents: Tensor | None, context: Context) -> tuple[Tensor, Tensor | None]:
         x, t = self.reader(x, context), t.unsqueeze(1)

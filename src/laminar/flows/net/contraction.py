@@ -30,7 +30,15 @@ class Contraction(Net):
 
     vector_nets, image_nets = "net=lipschitz_mlp", "net=lipschitz"
 
-    def __init__(self, space: Space, *task: Any, coefficient: float, iterations: int, tolerance: float, flat: bool = False):
+    def __init__(
+        self,
+        space: Space,
+        *task: Any,
+        coefficient: float = 0.98,
+        iterations: int = 5,
+        tolerance: float = 1e-5,
+        flat: bool = False,
+    ):
         name = type(self).__module__.rpartition(".")[2]
         if task:
             raise Refused(f"net={name} is what layer=residual adds to its event, and no other layer reads it: choose net=mlp")

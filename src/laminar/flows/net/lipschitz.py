@@ -22,6 +22,7 @@ class Lipschitz(Contraction):
         width: units, or channels, of the hidden layers; an activation that concatenates makes half of them from others.
         activation: recipe ``()`` of one whose slopes are at most 1: LipSwish, CLipSwish, ELU.
         first: no activation stands before the first map: the first block of a flow, whose x is data.
+        bound: options of ``Contraction``.
     """
 
     def __init__(
@@ -30,13 +31,10 @@ class Lipschitz(Contraction):
         width: int = 512,
         depth: int = 2,
         activation: Callable[[], nn.Module] = LipSwish,
-        coefficient: float = 0.98,
-        iterations: int = 5,
-        tolerance: float = 1e-5,
-        flat: bool = False,
         first: bool = False,
+        **bound: Any,
     ):
-        super().__init__(*task, coefficient=coefficient, iterations=iterations, tolerance=tolerance, flat=flat)
+        super().__init__(*task, **bound)
         channels, copies = self.seen.event[0], copies_of(activation)
         if depth < 1 or width % copies:
             raise Refused(f"size.depth={depth} is 1 or more, and size.width={width} a multiple of {copies} for this activation")

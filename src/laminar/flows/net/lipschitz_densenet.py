@@ -23,6 +23,8 @@ class LipschitzDenseNet(Contraction):
         growth: channels after the activation; one that concatenates makes half of them from the others.
         first_width: of a linear map before the dense layers; 0 for none.
         activation: recipe ``()`` of one whose slopes are at most 1.
+        first: of a flow; no block begins with an activation here, so that it is like all others.
+        bound: options of ``Contraction``.
     """
 
     def __init__(
@@ -32,13 +34,10 @@ class LipschitzDenseNet(Contraction):
         depth: int = 3,
         first_width: int = 0,
         activation: Callable[[], nn.Module] = CLipSwish,
-        coefficient: float = 0.98,
-        iterations: int = 5,
-        tolerance: float = 1e-5,
-        flat: bool = False,
         first: bool = False,
+        **bound: Any,
     ):
-        super().__init__(*task, coefficient=coefficient, iterations=iterations, tolerance=tolerance, flat=flat)
+        super().__init__(*task, **bound)
         channels, copies = self.seen.event[0], copies_of(activation)
         if depth < 1 or growth % copies:
             raise Refused(f"net.depth={depth} is 1 or more, and net.growth={growth} a multiple of {copies} for this activation")

@@ -73,6 +73,8 @@ class MaskedConv(Causal):
         z, context_of = self._turn(z), self._told(z, context)
         batch, channels, height, wide = z.shape
         layers = [*self.layers, self.head]
+        if any(layer.unset() for layer in layers):
+            self(x=self._turn(z), context=context)  # as good a batch as any
         kernels = [layer.free() for layer in layers]
         lefts, heres = ([kernel[:, :, 1, column].T for kernel in kernels] for column in (0, 1))
         sizes = [1, *[len(layer.bias) // channels for layer in self.layers]]  # units of a channel, of each kind

@@ -8,6 +8,11 @@ from laminar.flows.space import Context, Space
 from laminar.refused import Refused
 
 
+def drops(net: nn.Module) -> bool:
+    """Whether a net drops units while it trains, and so is another function each time it is asked."""
+    return any(isinstance(part, nn.Dropout) and part.p > 0 for part in net.modules())
+
+
 class Net(nn.Module):
     """x of shape ``(B, *seen.event)`` -> parameters of shape ``(B, arity, *asked.event)``.
 

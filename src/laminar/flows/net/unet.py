@@ -3,7 +3,6 @@ over (Lipman et al. 2022, https://arxiv.org/abs/2210.02747; github.com/atong01/c
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from laminar.flows.net.context import ContextReader
 from laminar.flows.net.net import near_zero
 from laminar.flows.net.timed_blocks import SpatialAttention, Stage, TimedBlock, embed, group_norm
 from laminar.flows.net.velocity import Velocity
-from laminar.flows.space import Context
+from laminar.flows.space import Context, Space
 from laminar.refused import Refused
 
 
@@ -60,12 +59,11 @@ class UNet(Velocity):
             )
         shapes = self.seen.context
         maps = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-        self.vectors = [name for name in shapes if name not in maps]
+        self.vectors = ContextReader(Space((1,), context={name: shape for name, shape in shapes.items() if name not in maps}))
         self.reader = ContextReader(replace(self.seen, context=maps))
         told = 4 * width
         self.time = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
-        given = sum(prod(shapes[name]) for name in self.vectors)
-        self.given = nn.Linear(given, told, bias=False) if given else None
+        self.given = nn.Linear(self.vectors.channels, told, bias=False) if self.vectors.channels else None
         self.width = width
 
         def stage(before: int, after: int, side: int) -> Stage:
@@ -108,7 +106,7 @@ class UNet(Velocity):
     def forward(self, x: Tensor, t: Tensor, context: Context = None) -> Tensor:
         told = self.time(embed(t, self.width))
         if self.given is not None:
-            told = told + self.given(torch.cat([context[name].flatten(1).to(x.dtype) for name in self.vectors], 1))
+            told = told + self.given(self.vectors.read(x, context))
         told = F.silu(told)
         h = self.first(self.reader(x, context))
         kept = [h]

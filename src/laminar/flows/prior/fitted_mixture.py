@@ -47,6 +47,10 @@ class FittedMixture(SetByData, Prior):
             return log_joint(z, self.log_weight.to(z.dtype), self.mean.to(z.dtype), self.factor.to(z.dtype)).logsumexp(1)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        if self.unset():
+            raise Refused(
+                "prior=fitted_mixture is fitted to the noise of data, and there is none yet to draw: score some first"
+            )
         like = self.like(n)
         level = noise.uniform(like[:, :1])
         component = (level >= self.log_weight.exp().cumsum(0)[:-1]).sum(1)

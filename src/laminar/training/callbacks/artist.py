@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -10,10 +11,18 @@ from pytorch_lightning.callbacks import Callback
 from laminar.training.logger.open import log_picture
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Artist(Callback):
     """Draws on rank 0, in evaluation mode, with keyed noise: the training goes on as if nothing had been drawn."""
+
+    def tried(self, what: str, make: Callable[[], T]) -> T | None:
+        """make(), or None where it fails, which is noted in the log: pictures do not end a run."""
+        try:
+            return make()
+        except Exception:
+            log.exception("%s could not be drawn", what)
 
     def draw(self, trainer: pl.Trainer, file: str, make: Callable[[Path], object]) -> None:
         """Calls ``make(path)`` for ``<run>/<file>`` and shows the loggers what it wrote, under the file's name.

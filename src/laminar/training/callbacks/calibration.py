@@ -1,5 +1,7 @@
 """Calibration: whether what a conditional flow says of the test rows is as sure as it should be."""
 
+from pathlib import Path
+
 import pytorch_lightning as pl
 
 from laminar.flows.space import rows_of
@@ -26,5 +28,9 @@ class Calibration(Artist):
         split = data.splits.test
         rows = slice(min(self.n, len(split)))
         names = data.source.columns or [f"x{place}" for place in range(flow.space.size)]
-        found = ranks(flow, split.values[rows], rows_of(split.context, rows), self.draws)
-        self.draw(trainer, "figures/calibration.png", lambda path: calibration(found, self.draws, names, path))
+
+        def make(path: Path) -> None:
+            found = ranks(flow, split.values[rows], rows_of(split.context, rows), self.draws)
+            calibration(found, self.draws, names, path)
+
+        self.draw(trainer, "figures/calibration.png", make)

@@ -20,7 +20,7 @@ class Health(Callback):
         self.n = n
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero and module.scored):
             return
         flow, split = module.flow, trainer.datamodule.splits.val
         n = min(self.n, at_once(flow))

@@ -45,8 +45,11 @@ class Latents(Artist):
         if flow.space.is_image:
             sheet = partial(reconstructions, flow, split.values[:10], some)
             figures["reconstructions"] = lambda path: save(sheet(), path)
+        found = None
         if isinstance(stops[0], Variational):
-            found = codes(flow, split.values[rows], rows_of(split.context, rows), self.draws)
+            seen = rows_of(split.context, rows)
+            found = self.tried("codes", lambda: codes(flow, split.values[rows], seen, self.draws))
+        if found is not None:
             module.log("test/active_units", float(found.active), rank_zero_only=True)
             figures |= {"latents": partial(activity, found), "aggregate": partial(aggregate, found)}
             if flow.space.is_image:

@@ -6,10 +6,8 @@ from math import ceil, sqrt
 import pytorch_lightning as pl
 from PIL import Image
 
-from laminar.flows.compose.chain import links_of
 from laminar.flows.draw import classes_of
 from laminar.flows.flow import Flow
-from laminar.flows.layer.latent import Latent
 from laminar.flows.space import rows_of
 from laminar.pictures import bits, images, latents, traversals
 from laminar.pictures.sheet import save
@@ -30,7 +28,7 @@ class Pictures(Artist):
         self.n, self.every, self.validations = n, every, 0
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.state.fn != "fit" or not module.flow.space.is_image:
+        if not (trainer.is_global_zero and trainer.state.fn == "fit" and module.scored and module.flow.space.is_image):
             return
         self.validations += 1
         if self.validations % self.every == 0:
@@ -48,8 +46,7 @@ class Pictures(Artist):
 def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
     """Every sheet that makes sense for a flow: file -> what draws it."""
     x, known, half = split.values[:10], split.context, min(10, len(split)) // 2
-    coded = any(isinstance(link, Latent) for link in links_of(flow.transform))
-    between = traversals.interpolations if coded else latents.interpolations
+    between = traversals.interpolations if traversals.coded(flow) else latents.interpolations
     sheets = {
         "samples/best.png": partial(images.samples, flow, n, title="Samples", known=known),
         "samples/temperatures.png": partial(images.temperatures, flow, known=known),

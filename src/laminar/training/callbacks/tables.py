@@ -35,7 +35,9 @@ class Tables(Artist):
         split = getattr(data.splits, name)
         rows = slice(min(self.n, len(split)))
         shown, context = split.values[rows], rows_of(split.context, rows)
-        drawn = draw(flow, len(shown), some_context(flow, len(shown), context))
+        drawn = self.tried("samples", lambda: draw(flow, len(shown), some_context(flow, len(shown), context)))
+        if drawn is None:
+            return
         levels, steps = (flow.space.per_element(kind, default=0.0).tolist() for kind in ("levels", "rounded"))
         widths = [1.0 if level else step or None for level, step in zip(levels, steps, strict=True)]
         for kind, file in files.items():

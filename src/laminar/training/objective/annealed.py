@@ -18,7 +18,7 @@ from laminar.training.objective.objective import Objective
 class Annealed(Objective):
     """log p(x | z) - beta sum_g max(KL_g, free), z ~ q(z | x), in nats, ``(B,)``: no bound while beta < 1 or a KL_g < free.
 
-    KL_g is the share of log q(z | x) - log p(z) of a group of latents, in the mean over the rows behind a step, on all
+    KL_g is the share of log q(z | x) - log p(z) of a group of latents, in the mean over the rows of a (micro-)batch on all
     ranks: each feature map of layer=bidirectional, and all of a vector, of which a flow leaves no smaller share. Neither bound
     keeps the latents from being used at the start, when a decoder is easier improved without them. The sum is noted as ``kl``.
 
