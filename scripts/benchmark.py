@@ -32,18 +32,18 @@ JACOBI, NAIVE = "all steps at once", "a pass for each step"
 def main(overrides: list[str], rounds: int, kinds: tuple[str, ...]) -> None:
     config = compose("train", overrides)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = FlowDataModule(build(config.data), seed=0)
+    data = FlowDataModule(build(config.data, "data"), seed=0)
     x, context, *_ = data.first_batch()
     x, context = x.to(device), rows_of(context, slice(None), device)
     operations = {}
     for kind in kinds:
         torch.manual_seed(0)
-        flow = build(config.flow)(data.space).to(device)
+        flow = build(config.flow, "flow")(data.space).to(device)
         with initialising():
             flow.log_prob(x, context)
         if kind == "compiled":
             flow.transform.compile()
-        optimizer = build(config.optimizer)(flow.parameters())
+        optimizer = build(config.optimizer, "optimizer")(flow.parameters())
         operations |= {
             (kind, "log_prob"): lambda flow=flow: scored(flow, x, context),
             (kind, "train"): lambda flow=flow, optimizer=optimizer: trained(flow, optimizer, x, context),

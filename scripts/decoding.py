@@ -26,7 +26,7 @@ WAYS |= {f"all at once, to {tolerance:g}": ("jacobi", tolerance) for tolerance i
 
 
 def main(run: str, n: int, rounds: int) -> None:
-    flow, _, _ = open_run(run)
+    flow = open_run(run).flow
     density, context = flow.density(), some_context(flow, n)
     with torch.no_grad():
         torch.manual_seed(0)

@@ -8,7 +8,10 @@ from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 
 from laminar.config.pages import compose
+from laminar.flows import ledger
 from laminar.runs.folder import write_config
+from laminar.runs.run import run as laminars
+from laminar.training.objective.likelihood import Likelihood
 
 SMALL = (
     "flow=realnvp_flat",
@@ -36,6 +39,11 @@ def prepared(folder: Path, *overrides: str) -> dict:
     return plain
 
 
+def run(plain: dict, folder: Path) -> dict:
+    """A run that trusts the packages of its ``allow``, which for a command is what its words say."""
+    return laminars(plain, folder, allow=plain["allow"])
+
+
 class SignalAt(Callback):
     """Sends this process a signal when the batch that begins a training step (counted from 1) begins."""
 
@@ -47,6 +55,14 @@ class SignalAt(Callback):
         if begins and trainer.global_rank == self.rank:
             for _ in range(self.times):
                 os.kill(os.getpid(), self.number)
+
+
+class Telling(Likelihood):
+    """Notes how bright each example is, which anybody can work out from the data."""
+
+    def __call__(self, flow, x, context, step):
+        ledger.note("shade", x.double().flatten(1).mean(1))
+        return super().__call__(flow, x, context, step)
 
 
 class StopAt(Callback):

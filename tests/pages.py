@@ -27,7 +27,7 @@ def composed(*words: str) -> DictConfig:
 
 def flow(space: Space, *words: str, device: str = "cpu") -> Flow:
     """The flow of ``laminar-train *words`` for a space; on the meta device it costs no memory."""
-    recipe = build(composed(*words).flow)
+    recipe = build(composed(*words).flow, "flow")
     with torch.device(device):
         return recipe(space)
 

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from engine import SMALL, callback, prepared
+from engine import SMALL, callback, prepared, run
 
 from laminar.commands.train import main
 from laminar.refused import Refused
-from laminar.runs.run import run
+from laminar.runs.owner import LOCK
 from laminar.training import checkpoint
 from laminar.training.callbacks.nonfinite import Diverged
 from laminar.training.checkpoint import AtomicIO, load, read
@@ -72,7 +72,8 @@ def test_a_finished_run_is_never_overwritten(command, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     status, line = command(f"hydra.run.dir={tmp_path}")
     assert status == 2 and "holds a finished run" in line
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after.pop(tmp_path / LOCK) and after == before
 
 
 def test_an_output_folder_that_cannot_be_made(command, tmp_path):
@@ -173,7 +174,9 @@ def weights_of(plain: dict) -> list[str]:
     from laminar.config.recipe import build
     from laminar.data.datamodule import FlowDataModule
 
-    flow = build(plain["flow"])(FlowDataModule(build(plain["data"]), build(plain["dequantization"])).space)
+    flow = build(plain["flow"], "flow")(
+        FlowDataModule(build(plain["data"], "data"), build(plain["dequantization"], "flow")).space
+    )
     return [name for name, _ in flow.named_parameters()]
 
 

@@ -237,12 +237,12 @@ def test_published_parameter_count():
 def test_bits_per_dimension_fall_under_free_bits():
     words = ("size.width=16", "size.depth=2", "size.latent=4", "objective=free_bits", "optimizer=adamax", "optimizer.lr=0.005")
     config = composed("flow=vae_iaf_cifar10", "data=digits", *words)
-    x = FlowDataModule(build(config.data), None, 0).some_rows(128)[0]
+    x = FlowDataModule(build(config.data, "data"), None, 0).some_rows(128)[0]
     torch.manual_seed(0)
-    built, objective = build(config.flow)(DIGITS), build(config.objective)
+    built, objective = build(config.flow, "flow")(DIGITS), build(config.objective, "objective")
     with initialising():
         built.log_prob(x)
-    optimizer, scores = build(config.optimizer)(built.parameters()), []
+    optimizer, scores = build(config.optimizer, "optimizer")(built.parameters()), []
     for step in range(50):
         with noise.source(noise.mix(step, range(128))), ledger.noting() as notes:
             loss = -objective(built, x, None, step).mean()

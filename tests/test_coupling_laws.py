@@ -377,4 +377,4 @@ def test_options_that_cannot_work_are_refused(recipe, words):
 @curved_laws
 def test_pages_hold_the_defaults(name):
     page = yaml.safe_load((Path(__file__).parents[1] / "conf" / "coupling" / f"{name}.yaml").read_text())
-    assert vars(build(page)()) == vars(CLASSES[name]())
+    assert vars(build(page, "flow")()) == vars(CLASSES[name]())

@@ -84,7 +84,7 @@ def test_the_sampling_process_of_a_bayes_net_is_a_flow():
 def test_parents_are_an_option_of_the_data():
     words = ("flow=made", "order=dag", "data=moons", "data.parents=[[1],[]]", "size.width=4")
     assert flow(PLANE, *words).transform.parts[3].net.order.rank.tolist() == [1, 0]
-    assert build(composed(*words).data).parents == [[1], []]
+    assert build(composed(*words).data, "data").parents == [[1], []]
 
 
 FOUR = Space((4,))

@@ -1,26 +1,35 @@
 """Data: every set gives disjoint splits of the right values, and says in one sentence what it cannot read."""
 
 import os
+import struct
+import zlib
 from hashlib import sha256
 from io import BytesIO
 from math import log, pi
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 from PIL import Image
 
 from laminar.config.recipe import build
+from laminar.data.bsds300 import BSDS300
 from laminar.data.celeba import CelebA
 from laminar.data.cifar10 import CIFAR10
 from laminar.data.digits import Digits
+from laminar.data.image_files import pixels, read_image
 from laminar.data.image_folder import ImageFolder
+from laminar.data.line import Integers1D
+from laminar.data.nothing import Nothing
 from laminar.data.npz import Npz
 from laminar.data.picture import Picture
 from laminar.data.source import Source, Split, Splits
+from laminar.data.table import Table
 from laminar.data.torchvision_set import SETS, TorchvisionSet
 from laminar.data.toys import Checkerboard, Circles, EightGaussians, Moons, Pinwheel, Spirals
 from laminar.refused import Refused
@@ -44,6 +53,13 @@ class Numbers(Source):
         return Splits(Split.whole(torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1)), None, None)
 
 
+class Greedy(Source):
+    """A set that no machine holds."""
+
+    def read(self):
+        return Splits(Split.whole(torch.from_numpy(np.empty((10**9, 10**9), np.uint8))), None, None)
+
+
 # -- splits and levels ------------------------------------------------------------------------------------------------
 
 
@@ -64,9 +80,11 @@ def test_num_bits_keeps_the_highest_bits():
 
 
 def test_padding_adds_zeros():
-    train = Numbers(batch_size=1, pad=2).load(0).train
-    assert train.values.shape[1:] == (1, 5, 5)
-    assert torch.equal(train.values.flatten(1).sum(1), train.ids) and torch.equal(train.values[:, 0, 2, 2].long(), train.ids)
+    train = Numbers(batch_size=1, pad=1).load(0).train
+    assert train.values.shape[1:] == (1, 3, 3)
+    assert torch.equal(train.values.flatten(1).sum(1), train.ids) and torch.equal(train.values[:, 0, 1, 1].long(), train.ids)
+    with pytest.raises(Refused, match=r"data.pad=2 would surround images of 1 pixels: take at most 1 "):
+        Numbers(batch_size=1, pad=2).load(0)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +103,43 @@ def test_padding_adds_zeros():
         (lambda: Numbers(batch_size=1, validation=230).load(0), r"data.validation=230 .*1 to 229"),
         (lambda: TorchvisionSet(dataset="MNISTT", root=".", batch_size=1), "data.dataset=MNISTT is none of MNIST"),
         (lambda: ImageFolder(path=".", size=8, channels=2, batch_size=1), "channels=2"),
+        (lambda: Numbers(batch_size=1, validation="x"), "data.validation='x' is not .*: it takes a number below"),
+        (lambda: Numbers(batch_size=1, validation=True), "data.validation=True is not .*: it takes a number below"),
+        (lambda: Numbers(batch_size=1, validation=float("nan")), "data.validation=nan is not .*: it takes a number below"),
+        (lambda: Numbers(batch_size=1, validation=-0.1).load(0), "data.validation=-0.1 of 230 rows"),
+        (lambda: Numbers(batch_size=1.5), "data.batch_size=1.5 is not .*: it takes a whole number"),
+        (lambda: Numbers(batch_size=None), "data.batch_size=null is not .*: it takes a whole number"),
+        (lambda: Numbers(batch_size=2**64), "data.batch_size=18446744073709551616 is not .*: it takes a whole number"),
+        (
+            lambda: Numbers(batch_size=1, num_bits="5"),
+            "data.num_bits='5' is not what the option holds: it takes a whole number below 2.63 or null",
+        ),
+        (lambda: Numbers(batch_size=1, flip=1), "data.flip=1 is not .*: it takes true or false"),
+        (lambda: Numbers(batch_size=1, shift=float("inf")), "data.shift=inf is not .*: it takes a number below"),
+        (lambda: Numbers(batch_size=1, pad=200).load(0), "data.pad=200 would surround images of 1 pixels"),
+        (lambda: Numbers(batch_size=1, pads=2), "data.pads is no option of Numbers: it takes batch_size, binary,"),
+        (lambda: Integers1D(batch_size=1, pad=1).load(0), "data.pad are for images"),
+        (
+            lambda: Integers1D(batch_size=1, probabilities=[0.5, "x"]),
+            r"data.probabilities=\[0.5, 'x'\] is not .* it takes a list, each entry a number below",
+        ),
+        (lambda: Moons(batch_size=1, noise="x"), "data.noise='x' is not .*: it takes a number below"),
+        (lambda: Moons(batch_size=1, train_size=10**13).load(0), "data.train_size=10000000000000 .* GiB of memory"),
+        (lambda: Nothing(batch_size=1, dims=10**15), "data.dims=1000000000000000 is no event: take 1 to 1,048,576"),
+        (lambda: Greedy(batch_size=1).load(0), "Greedy needs more memory than there is"),
+        (lambda: Pinwheel(batch_size=1, arms=0), "data.arms=0"),
+        (lambda: Pinwheel(batch_size=1, radial=1e5).load(0), "Pinwheel draws values that are not finite"),
+        (lambda: BSDS300(batch_size=1, root=".", train_size=10**12), "1,000,000,300,000 patches would take"),
+        (lambda: CelebA(batch_size=1, root=".", size=0), "data.size=0"),
+        (lambda: ImageFolder(path=3, size=8, batch_size=1), "data.path=3 is not .*: it takes text"),
+        (
+            lambda: Table(path="x.csv", levels={"a": "b"}, batch_size=1),
+            r"data.levels=\{'a': 'b'\} is not .*: it takes names, each with a whole number .* or a list, each entry text",
+        ),
+        (
+            lambda: Table(path="x.csv", context="a", batch_size=1),
+            "data.context='a' is not .*: it takes a list, each entry text or a whole .* or null",
+        ),
     ],
 )
 def test_options_that_cannot_work_are_refused(make, message):
@@ -338,18 +393,191 @@ def test_npz_missing_or_truncated(tmp_path):
         Npz(path=str(tmp_path / "part.npz"), batch_size=1).load(0)
 
 
+# -- image files: as what they are read -----------------------------------------------------------------------------------
+
+
+def deep_png(path, channels):
+    """A 16-bit PNG of 2x2 pixels, which Pillow writes in grey alone."""
+    rows = np.arange(4 * channels).reshape(2, 2 * channels).astype(">u2")
+    header = struct.pack(">IIBBBBB", 2, 2, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    chunks = (struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part)) for name, part in parts)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+DEEP = {
+    "grey.png": lambda path: deep_png(path, 1),
+    "grey_alpha.png": lambda path: deep_png(path, 2),
+    "rgb.png": lambda path: deep_png(path, 3),
+    "rgb_alpha.png": lambda path: deep_png(path, 4),
+    "short.tif": lambda path: Image.new("I;16", (2, 2)).save(path),
+    "other_end.tif": lambda path: Image.new("I;16B", (2, 2)).save(path),
+    "long.tif": lambda path: Image.new("I", (2, 2)).save(path),
+    "real.tiff": lambda path: Image.new("F", (2, 2)).save(path),
+    "wide.ppm": lambda path: path.write_bytes(b"P6 2 2 1023\n" + bytes(24)),
+    "plain.ppm": lambda path: path.write_text("P3 1 1 65535\n 1 2 3\n"),
+    "wide.pgm": lambda path: path.write_bytes(b"P5 2 2 65535\n" + bytes(8)),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_more_than_8_bits_a_channel_are_refused(tmp_path, name):
+    DEEP[name](tmp_path / name)
+    with pytest.raises(Refused, match=f"{name} has more than 8 bits a channel: write it with 8"):
+        ImageFolder(path=str(tmp_path), size=2, batch_size=1).load(0)
+
+
+def red(mode, **options):
+    return Image.new("RGBA", (1, 1), (255, 0, 0, options.pop("alpha", 255))).convert(mode, **options)
+
+
+FLAT = {  # what is in a file -> its one pixel in RGB
+    "1": (Image.new("1", (1, 1), 1), (255, 255, 255)),
+    "L": (Image.new("L", (1, 1), 7), (7, 7, 7)),
+    "P": (red("RGB").convert("P", palette=Image.Palette.ADAPTIVE), (255, 0, 0)),
+    "RGBA": (red("RGBA"), (255, 0, 0)),
+    "RGBA, unseen": (red("RGBA", alpha=0), (255, 255, 255)),
+    "RGBA, a fifth": (red("RGBA", alpha=51), (255, 204, 204)),
+    "LA, unseen": (Image.new("LA", (1, 1), (0, 0)), (255, 255, 255)),
+    "LA": (Image.new("LA", (1, 1), (9, 255)), (9, 9, 9)),
+    "CMYK": (Image.new("CMYK", (1, 1), (0, 255, 255, 0)), (255, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", FLAT)
+def test_images_of_8_bits_are_read_by_a_rule(tmp_path, kind):
+    image, expected = FLAT[kind]
+    file = tmp_path / ("a.tif" if kind == "CMYK" else "a.png")
+    image.save(file)
+    assert read_image(file, "RGB", pixels).flatten().tolist() == [*expected]
+    grey = read_image(file, "L", pixels)
+    assert grey.shape == (1, 1, 1) and (len(set(expected)) > 1 or grey.item() == expected[0])
+
+
+def test_a_palette_with_a_transparent_entry_lies_over_white(tmp_path):
+    Image.new("P", (2, 1), 0).save(tmp_path / "a.png", transparency=0)
+    assert read_image(tmp_path / "a.png", "RGB", pixels).unique().tolist() == [255]
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_images_are_turned_as_exif_says(tmp_path, turn):
+    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    image.save(tmp_path / "a.png", exif=exif)
+    rows = np.asarray(image)
+    expected = [rows, rows[:, ::-1], rows[::-1, ::-1], rows[::-1], rows.T, rows[::-1].T, rows[::-1, ::-1].T, rows[:, ::-1].T]
+    assert read_image(tmp_path / "a.png", "L", pixels)[0].tolist() == expected[turn - 1].tolist()
+
+
+def test_what_is_no_file_is_never_waited_for(tmp_path):
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    for number in range(20):
+        Image.new("L", (2, 2), number).save(folder / f"{number}.png")
+    assert len(ImageFolder(path=str(tmp_path), size=2, batch_size=1).load(0).train) == 16  # walked into, as any folder
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(Refused, match=r"pipe.png is a folder, a pipe or a device, and no image: remove it"):
+        ImageFolder(path=str(tmp_path), size=2, batch_size=1).load(0)
+    for path in (tmp_path / "pipe.png", "/dev/zero"):
+        with pytest.raises(Refused, match=r"data.path=.* is a folder, a pipe or a device"):
+            Picture(path=str(path), batch_size=1)
+        with pytest.raises(Refused, match=r"cannot be read as an .npz file \(a folder, a pipe or a device\)"):
+            Npz(path=str(path), batch_size=1).load(0)
+
+
+def test_images_that_end_early_or_never(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for suffix in ("png", "jpg", "webp", "bmp", "tif", "gif"):
+        whole, part = tmp_path / f"whole.{suffix}", tmp_path / f"part.{suffix}"
+        Image.fromarray(noise).save(whole)
+        part.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        with pytest.raises(Refused, match=rf"part.{suffix} cannot be read as an image \(.*\): repair or remove it"):
+            read_image(part, "RGB", pixels)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(Refused, match=r"whole.png cannot be read as an image \(Image size \(4096 pixels\) exceeds"):
+        read_image(tmp_path / "whole.png", "RGB", pixels)
+    with pytest.raises(Refused, match=r"12 images of data.size=1000000 would take .* GiB of memory"):
+        ImageFolder(path=str(tmp_path), size=10**6, batch_size=1).load(0)
+
+
+# -- arrays: labels and sizes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [0, 1, 2, 10**9],
+            "'labels' in .* run from 0 to 1000000000: it needs class numbers from 0 up, below 65,536; np.unique",
+        ),
+        ([0, 1, 2, 65_536], "run from 0 to 65536"),
+        ([0, 1, 2, -1], "run from -1 to 2"),
+        (np.array([0, 1, 2, 2**63 + 5], np.uint64), "run from 0 to 9223372036854775813"),
+        ([0, 1, 2, 0.5], "is float64"),
+        ([0, 1, 2, np.nan], "is float64"),
+        ([True, False, True, True], "is bool"),
+        (["a", "b", "c", "d"], "is <U1"),
+    ],
+)
+def test_labels_are_class_numbers(tmp_path, labels, message):
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 2, 2), np.uint8), labels=np.array(labels))
+    with pytest.raises(Refused, match=message):
+        Npz(path=str(tmp_path / "a.npz"), batch_size=1).load(0)
+
+
+def test_labels_outside_a_sets_classes_are_refused():
+    class Odd(Digits):
+        classes = 9
+
+    with pytest.raises(Refused, match="Odd has labels outside its classes 0 to 8: replace its damaged file"):
+        Odd(batch_size=1).load(0)
+
+
+def test_a_file_that_unpacks_to_more_than_there_is_stays_packed(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((4000, 32, 32), np.uint8))
+    assert (tmp_path / "a.npz").stat().st_size < 10_000
+    monkeypatch.setattr("laminar.data.memory.available", lambda: 4 * 2**20)
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(
+        Refused, match=r"a.npz unpacked would take 0.0 GiB of memory, and 0.0 GiB are available: give fewer rows"
+    ):
+        Npz(path=str(tmp_path / "a.npz"), batch_size=1).load(0)
+
+
+def test_a_header_that_says_more_than_a_file_has_takes_no_memory(tmp_path):
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 32, 32)})
+    with ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("images.npy", header.getvalue() + bytes(100))
+    with pytest.raises(Refused, match=r"cannot be read as an .npz file \(images.npy says that it has 1024000000000000 bytes"):
+        Npz(path=str(tmp_path / "a.npz"), batch_size=1).load(0)
+
+
+def test_objects_are_never_unpacked(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(Refused, match=r"images.npy holds Python objects"):
+        Npz(path=str(tmp_path / "a.npz"), batch_size=1).load(0)
+
+
 # -- pages ------------------------------------------------------------------------------------------------------------
+
+
+def page_of(page, path):
+    """A page's options, with a path where it asks for one."""
+    config = OmegaConf.load(CONF / "data" / f"{page}.yaml")
+    varied = [name for name in config.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    config = OmegaConf.merge(*(OmegaConf.load(CONF / "data" / f"{name}.yaml") for name in varied), config)
+    for option, value in {"path": str(path), "size": 8}.items():
+        if OmegaConf.is_missing(config, option):
+            config[option] = value
+    return config
 
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
 def test_every_page_builds_a_source(page, tmp_path):
-    config = OmegaConf.load(CONF / "data" / f"{page}.yaml")
-    varied = [name for name in config.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
-    config = OmegaConf.merge(*(OmegaConf.load(CONF / "data" / f"{name}.yaml") for name in varied), config)
-    for option, value in {"path": str(tmp_path), "size": 8}.items():
-        if OmegaConf.is_missing(config, option):
-            config[option] = value
-    source = build(config)
+    source = build(page_of(page, tmp_path), "data")
     assert isinstance(source, Source) and type(source).__module__.startswith("laminar.data.")
 
 
@@ -364,6 +592,23 @@ def test_real_valued_sets_take_neither_dequantization_nor_preprocessing(tmp_path
         config = compose("primary")
     assert config.dequantization._target_.endswith(dequantization)
     assert (config.preprocessing is None or "none" in str(config.preprocessing)) == (page == "moons")
+
+
+WRONG = ("x", True, -1, 0, float("nan"), 1e5, 10**400)
+FEW = {"train_size": 40, "val_size": 20, "test_size": 20, "batch_size": 4, "root": "/nowhere", "download": False}
+
+
+@pytest.mark.parametrize("page", sorted({path.stem for path in (CONF / "data").glob("*.yaml")} - {"digits", "digits_binary"}))
+def test_an_option_of_a_wrong_kind_or_size_is_a_sentence(page, tmp_path):
+    config = OmegaConf.to_container(page_of(page, tmp_path), resolve=True)
+    source = get_class(config.pop("_target_"))
+    config |= {name: value for name, value in FEW.items() if name in config}
+    for option in {*config, "pad", "shift", "num_bits"}:
+        for wrong in WRONG:
+            try:
+                source(**{**config, option: wrong}).load(0)
+            except Refused as refusal:
+                assert "\n" not in str(refusal)
 
 
 # -- real files, where they are ---------------------------------------------------------------------------------------

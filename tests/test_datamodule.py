@@ -239,8 +239,12 @@ def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(tmp_path, run, h
 def test_resuming_with_another_epoch_length_is_refused(tmp_path):
     path = tmp_path / "stopped.ckpt"
     fitted([StopAt("on_train_batch_end", 2, path)], max_epochs=2)
-    with pytest.raises(Refused, match="5 batches to an epoch and this run 10"):
+    with pytest.raises(Refused, match=r"5 batches to an epoch and this run 10"):
         fitted(ckpt_path=path, max_epochs=2, source=Ramp(batch_size=4))
+    with pytest.raises(
+        Refused, match=r"5 batches .* this run 8, for it was trained on 40 rows and here are 70: give it as many"
+    ):
+        fitted(ckpt_path=path, max_epochs=2, source=Ramp(rows=80))
 
 
 def test_overfitting_sees_the_same_batches_each_epoch():

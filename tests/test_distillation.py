@@ -43,9 +43,9 @@ def teach(tmp_path_factory):
 def student(teacher, *words):
     """The module of a run that has not begun, and its data."""
     plain = prepared(teacher / "student", *STUDENT, f"objective.teacher={teacher}", *words)
-    data = FlowDataModule(build(plain["data"]), build(plain["dequantization"]), plain["seed"])
+    data = FlowDataModule(build(plain["data"], "data"), build(plain["dequantization"], "flow"), plain["seed"])
     torch.manual_seed(1)
-    return build_module(plain, build(plain["flow"])(data.space)), data
+    return build_module(plain, build(plain["flow"], "flow")(data.space)), data
 
 
 def moments(flow):
@@ -109,7 +109,7 @@ def test_the_teacher_is_saved_nowhere_and_a_resumed_run_equals_an_uninterrupted_
     teacher = teach("flow=maf", *MOONS)
     words = (*STUDENT, *MOONS, f"objective.teacher={teacher}", "callbacks=[nonfinite,ema,checkpoints]", "trainer.max_steps=8")
     run(prepared(tmp_path / "whole", *words, "test=false"), tmp_path / "whole")
-    run(prepared(tmp_path / "parts", *words, "test=false", "trainer.max_steps=5"), tmp_path / "parts")
+    run(prepared(tmp_path / "parts", *words, "test=false", "trainer.max_steps=4"), tmp_path / "parts")
     resume(tmp_path / "parts", ["trainer.max_steps=8"])
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     flow, _ = load(tmp_path / "whole")
@@ -128,7 +128,7 @@ def test_a_student_is_tested_beside_its_teacher(teach, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "teacher, same rows" in shown and "nats of KL" in shown and "a pass for each value" in shown
     flow, config = load(teacher)
-    rows = FlowDataModule(build(config["data"]), None, config["seed"]).splits.test.values
+    rows = FlowDataModule(build(config["data"], "data"), None, config["seed"]).splits.test.values
     assert numbers["teacher/nll"] == pytest.approx(-flow.log_prob(rows).mean().item(), abs=1e-5)
     assert (tmp_path / "figures" / "teacher.png").exists()
 

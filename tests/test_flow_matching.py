@@ -8,7 +8,7 @@ from math import exp, pi
 import numpy as np
 import pytest
 import torch
-from engine import callback, prepared
+from engine import callback, prepared, run
 from pages import DIGITS, PLANE, composed, flow, members
 from parts import refuses
 from test_resume import assert_same_run
@@ -25,7 +25,7 @@ from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.solver.dopri5 import Dopri5
 from laminar.flows.space import Space
 from laminar.flows.trace.exact import Exact
-from laminar.runs.run import build_module, run
+from laminar.runs.run import build_module
 from laminar.runs.start import resume
 from laminar.training.objective.flow_matching import FlowMatching, paired
 from laminar.training.path.diffusion import Diffusion
@@ -149,7 +149,7 @@ def test_the_least_loss_of_straight_paths_is_the_variance_that_is_left():
 
 def test_a_rows_loss_depends_on_its_key_alone():
     model, x, keys = flow(PLANE, "flow=cfm_mlp", "data=moons"), torch.randn(40, 2), noise.mix(0, np.arange(40))
-    objective = build(composed("flow=cfm_mlp", "data=moons").objective)
+    objective = build(composed("flow=cfm_mlp", "data=moons").objective, "objective")
     with noise.source(keys):
         whole = objective(model, x, {}, 0)
     with noise.source(keys[5:9]):
@@ -189,7 +189,7 @@ def test_pairs_stay_within_their_class():
 def test_classes_are_paired_apart_in_the_objective():
     space, seen = Space((1, 8, 8), levels=17, context={"label": (10,)}), []
     words = ("flow=cfm_mlp", "data=digits", "context=label", "size.width=8", "objective.coupling=optimal")
-    model, objective = flow(space, *words), build(composed(*words).objective)
+    model, objective = flow(space, *words), build(composed(*words).objective, "objective")
     objective.check(model)
     objective.path = Spy(objective.path, seen)
     x, label = torch.randint(17, (40, 1, 8, 8)), torch.arange(40) % 2
@@ -205,7 +205,7 @@ def test_classes_are_paired_apart_in_the_objective():
 
 def test_a_path_that_begins_beside_the_data_learns_from_the_dequantizers_own_noise():
     words = ("flow=cfm_mlp", "data=digits", "path=diffusion", "dequantization=truncated_normal", "size.width=8")
-    model, objective, seen = flow(DIGITS, *words), build(composed(*words).objective), []
+    model, objective, seen = flow(DIGITS, *words), build(composed(*words).objective, "objective"), []
     objective.check(model)
     assert objective.path.start == pytest.approx(0.125 * 2 / 17)
     objective.path = Spy(objective.path, seen)
@@ -217,7 +217,9 @@ def test_a_path_that_begins_beside_the_data_learns_from_the_dequantizers_own_noi
 
 @pytest.mark.parametrize("name", members("path"))
 def test_paths_are_pages(name):
-    path = build(composed("flow=cfm_mlp", "data=digits", "dequantization=truncated_normal", f"path={name}").objective).path
+    path = build(
+        composed("flow=cfm_mlp", "data=digits", "dequantization=truncated_normal", f"path={name}").objective, "objective"
+    ).path
     assert type(path).__module__ == f"laminar.training.path.{name}" and path.start == 0
 
 
@@ -247,7 +249,7 @@ def test_what_flow_matching_cannot_train_is_refused(case):
 
     def cook():
         config = composed(*words.split(), "data=digits")
-        build(config.objective).check(flow(DIGITS, *words.split(), "data=digits", device="meta"))
+        build(config.objective, "objective").check(flow(DIGITS, *words.split(), "data=digits", device="meta"))
 
     refuses(cook, sentence)
 
@@ -255,7 +257,10 @@ def test_what_flow_matching_cannot_train_is_refused(case):
 def test_pairs_across_conditions_are_refused():
     words = ("flow=cfm_mlp", "data=digits", "objective.coupling=optimal", "context=label", "size.width=8")
     model = flow(Space((1, 8, 8), levels=17, context={"label": (10,), "low": (1, 4, 4)}), *words)
-    refuses(lambda: build(composed(*words).objective).check(model), "low is hardly the same twice.*coupling=independent")
+    refuses(
+        lambda: build(composed(*words).objective, "objective").check(model),
+        "low is hardly the same twice.*coupling=independent",
+    )
 
 
 # Runs
@@ -296,13 +301,13 @@ def test_a_resumed_run_keeps_the_schedule(tmp_path):
         run(prepared(tmp_path / "parts", *words, *callback("StopAt", step=8)), tmp_path / "parts")
     config = tmp_path / "parts" / "config.yaml"
     config.write_text(config.read_text().replace("step: 8", "step: -1"))
-    resume(tmp_path / "parts")
+    resume(tmp_path / "parts", ["allow=[engine]"])
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_only_the_continuous_part_and_all_of_it_learns(tmp_path):
     plain = prepared(tmp_path, "flow=cfm_mlp", "data=digits", "size.depth=1")
-    module = build_module(plain, build(plain["flow"])(DIGITS))
+    module = build_module(plain, build(plain["flow"], "flow")(DIGITS))
     value = module.objective(module.flow, torch.randint(17, (8, 1, 8, 8)), {}, 0).mean()
     value.backward()
     assert all(parameter.grad is not None for parameter in module.flow.parameters() if parameter.requires_grad)
@@ -312,7 +317,7 @@ def test_flow_matching_learns_a_density():
     """In 150 steps: of a thin ring, 0.7 nats above what N(0, I) gives it."""
     torch.manual_seed(0)
     words = ("flow=cfm_mlp", "data=moons", "size.width=32", "size.depth=2", "objective.coupling=optimal")
-    model, objective = flow(PLANE, *words), build(composed(*words).objective)
+    model, objective = flow(PLANE, *words), build(composed(*words).objective, "objective")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     angle = 2 * pi * torch.rand(4000)
     data = torch.stack([angle.cos(), angle.sin()], 1) * 2 + 0.1 * torch.randn(4000, 2)

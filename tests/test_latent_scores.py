@@ -29,7 +29,7 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae")
     run(prepared(folder, *VAE, *ENGINE), folder)
     flow, config = load(folder)
-    data = FlowDataModule(build(config["data"]), None, config["seed"])
+    data = FlowDataModule(build(config["data"], "data"), None, config["seed"])
     return folder, json.loads((folder / "metrics.json").read_text()), flow.eval(), data.splits.test.values
 
 
@@ -85,7 +85,7 @@ def test_a_scale_before_the_latents_counts_as_distortion(tmp_path):
     )
     numbers = run(prepared(tmp_path, *words, *small, *ENGINE), tmp_path)
     flow, config = load(tmp_path)
-    x = FlowDataModule(build(config["data"]), None, config["seed"]).splits.test.values
+    x = FlowDataModule(build(config["data"], "data"), None, config["seed"]).splits.test.values
     before, stop, _ = flow.locate(Variational)
     with torch.no_grad(), noise.source(noise.mix(0, 2, 0, range(len(x)))):
         y, given = before(x)

@@ -15,8 +15,9 @@ from laminar.config.recipe import build
 from laminar.flows.initialise import initialising
 from laminar.flows.net.context import ContextReader
 from laminar.flows.net.convnet import ConvNet, _Conv
+from laminar.flows.net.data_init import DataInit
 from laminar.flows.net.densenet import DenseNet
-from laminar.flows.net.gated import DataInit, Features
+from laminar.flows.net.gated import Features
 from laminar.flows.net.gated_attention import GatedAttention
 from laminar.flows.net.mlp import MLP
 from laminar.flows.net.residual import Residual
@@ -42,6 +43,8 @@ NETS = {
     "residual image": (partial(Residual, width=16), IMAGE),
     "gated_attention": (partial(GatedAttention, width=8, depth=2), IMAGE),
     "gated_pointwise": (partial(GatedAttention, width=8, depth=1, attention=False), IMAGE),
+    "gated_attention_imagenet32": (partial(GatedAttention, width=8, depth=1, elu_head=True, weight_norm=True), IMAGE),
+    "gated_imagenet": (partial(GatedAttention, width=8, depth=2, attention=None, elu_head=True), IMAGE),
     "densenet": (partial(DenseNet, width=8, depth=2, growth=4, blocks=2), IMAGE),
     "densenet plain": (partial(DenseNet, width=8, depth=1, growth=4, gated=False), IMAGE),
     "vit": (partial(ViT, width=16), IMAGE),
@@ -83,8 +86,8 @@ def test_starts_where_the_law_wants(name):
     context = {key: torch.randn(5, *shape) for key, shape in seen.context.items()}
     planes = start.view(ARITY, *[1] * len(asked.event)).expand(5, ARITY, *asked.event)
     torch.testing.assert_close(net(x, context), planes, rtol=0, atol=0.2)
-    for parameter in net.head.parameters():
-        if parameter.dim() > 1:
+    for key, parameter in net.head.named_parameters():
+        if parameter.dim() > 1 and not key.endswith("original1"):  # weight norm's directions: it has lengths beside them
             nn.init.zeros_(parameter)
     torch.testing.assert_close(net(x, context), planes, rtol=0, atol=1e-6)
 
@@ -165,7 +168,7 @@ def test_page_reads_the_size_words(page):
     default, growth = PAGES[page]
     for sizes, width in ({}, default), ({"width": 8, "depth": 1, "steps": "???"}, 8), ({"width": "???"}, default):
         with torch.device("meta"):
-            net = build(OmegaConf.create({"size": sizes, "net": node}).net)(seen, asked, ARITY)
+            net = build(OmegaConf.create({"size": sizes, "net": node}).net, "flow")(seen, asked, ARITY)
         head = net.head.layer if isinstance(net.head, DataInit) else net.head
         assert head.weight.shape[1] == width * growth
 
@@ -316,10 +319,11 @@ class TestGatedAttention:
         assert self.couplings(32, width=104) == 32_324_408
         assert self.couplings(0, width=108) + self.dequantizer(0, 108) == 32_045_708
 
-    def test_first_batch_sets_every_layer(self):
+    @pytest.mark.parametrize("imagenet", [False, True])
+    def test_first_batch_sets_every_layer(self, imagenet):
         torch.manual_seed(0)
         seen, asked = IMAGE
-        net = GatedAttention(seen, asked, ARITY, width=8, depth=2, dropout=0.0)
+        net = GatedAttention(seen, asked, ARITY, width=8, depth=2, dropout=0.0, elu_head=imagenet, weight_norm=imagenet)
         start = torch.tensor([-1.0, 0.5, 2.0])
         net.start(start)
         x, context = 3 + torch.randn(16, *seen.event), {k: torch.randn(16, *v) for k, v in seen.context.items()}
@@ -358,6 +362,20 @@ class TestGatedAttention:
         with pytest.raises(Refused, match="fold 2 columns"):
             Features((3, 8, 7))
         assert GatedAttention(big, big, 2, width=8, depth=1, attention=False)(torch.zeros(1, 1, 128, 128)).shape[1] == 2
+
+
+@pytest.mark.parametrize("heads", [0, 4])
+def test_features_of_imagenet_look_everywhere_by_attention_alone(heads):
+    torch.manual_seed(0)
+    features = Features((1, 16, 32), width=8, depth=1, norm=True, heads=heads, weight_norm=True)
+    image = torch.randn(2, 1, 16, 32, requires_grad=True)
+    out = settled(features).eval()(image)
+    assert out.shape == (2, *features.event) == (2, 8, 16, 16)
+    (out[0, :, 0, 0] * torch.randn(8)).sum().backward()
+    reach = image.grad[0, 0] != 0
+    assert reach.all() if heads else not reach[4:].any() and not reach[:, 8:].any()
+    lengths = [p for name, p in features.named_parameters() if name.endswith("original0")]
+    assert len(lengths) == 1 + (4 if heads else 2)
 
 
 def test_features_fold_columns():

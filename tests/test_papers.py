@@ -14,6 +14,7 @@ from laminar.flows.space import Space
 from laminar.pictures.masks import patterns
 from laminar.refused import Refused
 
+IMAGENET32 = CIFAR
 ABLATION = "experiment=flowpp_ablation"
 
 PUBLISHED = {
@@ -22,6 +23,9 @@ PUBLISHED = {
     "flowpp_uniform": (32_324_408, CIFAR, ABLATION, "variant=flowpp_uniform"),
     "flowpp_affine": (32_045_708, CIFAR, ABLATION, "variant=flowpp_affine"),
     "flowpp_no_attention": (31_443_440, CIFAR, ABLATION, "variant=flowpp_no_attention"),
+    "flowpp_imagenet32": (168_955_724, IMAGENET32, "experiment=flowpp_imagenet32"),
+    # the positions of the dequantizer's 4 nets, which nothing there reads, are the authors' alone
+    "flowpp_imagenet64": (73_489_960 - 4 * 64 * 32 * 96, IMAGENET64, "experiment=flowpp_imagenet64"),
     "glow_cifar10": (44.0, CIFAR, "experiment=glow_cifar10", "net=convnet_plain"),
     "glow_imagenet64": (110.9, IMAGENET64, "experiment=glow_imagenet64", "net=convnet_plain"),
     "rqnsf_cifar10": (11.8, CIFAR, "experiment=rqnsf_cifar10"),

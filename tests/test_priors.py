@@ -172,7 +172,7 @@ def test_a_temperature_that_leaves_no_beta_is_refused(prior, temperature):
 
 @pytest.mark.parametrize("page", sorted((Path(__file__).parents[1] / "conf" / "prior").glob("*.yaml")), ids=lambda p: p.stem)
 def test_pages_cook(page):
-    prior = build(yaml.safe_load(page.read_text()))(Space((4,)))
+    prior = build(yaml.safe_load(page.read_text()), "flow")(Space((4,)))
     assert prior.log_prob(torch.rand(200, 4)).isfinite().all()  # one that is fitted sees noise first
     assert prior.log_prob(prior.sample(3)).isfinite().all()
 

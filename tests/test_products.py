@@ -58,13 +58,13 @@ def page(group: str, member: str) -> dict:
 
 @cache
 def recipe(group: str, member: str):
-    return build(page(group, member))
+    return build(page(group, member), "flow")
 
 
 @cache
 def multiscale(member: str):
     """The page's recipe, less the scheme and the step that it refers to."""
-    return build({key: value for key, value in page("multiscale", member).items() if key not in ("scheme", "step")})
+    return build({key: value for key, value in page("multiscale", member).items() if key not in ("scheme", "step")}, "flow")
 
 
 @cache

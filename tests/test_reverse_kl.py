@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from engine import prepared
+from engine import prepared, run
 from pages import members
 from parts import bell
 from scipy import stats
@@ -26,7 +26,6 @@ from laminar.flows.prior.mixture import Mixture
 from laminar.flows.space import Space
 from laminar.refused import Refused
 from laminar.runs.evaluate import start as evaluate
-from laminar.runs.run import run
 from laminar.runs.start import resume
 from laminar.training.metric import LogWeights
 from laminar.training.objective.reverse_kl import ReverseKL
@@ -155,7 +154,7 @@ def test_within_the_papers_picture_nothing_is_added():
 @pytest.mark.parametrize("name", members("target"))
 def test_targets_build(name):
     words = ["target.name=parts.bell", "allow=[parts]"] if name == "function" else []
-    objective = build(compose("train", ["objective=reverse_kl", f"target={name}", *words]).objective, ["parts"])
+    objective = build(compose("train", ["objective=reverse_kl", f"target={name}", *words]).objective, "objective", ["parts"])
     assert objective.log_target(torch.zeros(5, 2)).shape == (5,)
 
 
@@ -181,7 +180,7 @@ def test_a_run_without_data_scores_its_objective(tmp_path):
         evaluate(compose("evaluate", [f"run={tmp_path / 'whole'}", "device=cpu"]))
     words = (*SMALL, "callbacks=[ema,checkpoints]", "test=false")
     run(prepared(tmp_path / "one", *words), tmp_path / "one")
-    run(prepared(tmp_path / "parts", *words, "trainer.max_steps=5"), tmp_path / "parts")
+    run(prepared(tmp_path / "parts", *words, "trainer.max_steps=4"), tmp_path / "parts")
     resume(tmp_path / "parts", ["trainer.max_steps=8"])
     assert_same_run(tmp_path / "one", tmp_path / "parts")
 

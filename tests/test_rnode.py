@@ -81,5 +81,6 @@ def test_what_it_cannot_hold_down_is_refused():
     refuses(lambda: RNODE(kinetic=-1), r"objective\.kinetic=-1 would pay")
     words = ("flow=realnvp_flat", "objective=rnode", "data=digits")
     refuses(
-        lambda: build(composed(*words).objective).check(flow(DIGITS, *words, device="meta")), "this flow has none: flow=ffjord"
+        lambda: build(composed(*words).objective, "objective").check(flow(DIGITS, *words, device="meta")),
+        "this flow has none: flow=ffjord",
     )

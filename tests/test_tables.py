@@ -1,5 +1,6 @@
 """Tables: what is read is what stands in the file, one honest number for mixed columns, and a sentence for what has none."""
 
+import gzip
 import json
 import os
 from functools import partial
@@ -186,7 +187,36 @@ BAD = {
     ),
     "an unnamed index": (frame()[REAL].rename(columns={"rate": ""}), {}, "column 3 of .* has no name"),
     "a name twice": (frame()[REAL].rename(columns={"rate": "length"}), {}, "two columns named length"),
-    "another separator": (frame()[REAL].rename(columns={"rate": "a;b"})[["a;b"]], {}, "is data.separator=';' meant"),
+    "another separator": (frame()[REAL].rename(columns={"rate": "a;b"})[["a;b"]], {}, "is \"data.separator=';'\" meant"),
+    "no levels": (frame()[["rate", "kind"]], {"levels": {"kind": 0}}, r"data.levels=\{kind: 0\} leaves nothing to tell apart"),
+    "beyond float32": (frame()[REAL] * 1e300, {}, "column length holds .* in row 1, more than float32 does: scale"),
+    "far from 0": (frame()[["rate"]] + 1e9, {}, "column rate lies between .* closer together than float32 tells apart"),
+    "thousands": (
+        frame()[REAL].assign(length=(1000 * frame()["length"]).map("{:,.3f}".format)),
+        {},
+        r"column length holds strings \('102,514.604'\): write numbers with a decimal point and nothing between thousands",
+    ),
+    "whole rows again": (pandas.concat([frame()[REAL]] * 2), {}, r"\(or drop rows, where whole ones repeat\)"),
+    "a column twice": (frame()[REAL], {"columns": ["rate", "rate"]}, "data.columns names rate twice"),
+    "a constant context": (frame()[REAL].assign(day=1.5), {"context": ["day"]}, "column day is 1.5 in every row, and tells"),
+    "context of that name": (frame()[REAL].rename(columns={"rate": "label"}), {"context": ["label"]}, "rename the column"),
+    "one group": (frame()[REAL].assign(patient=1), {"group": "patient"}, r"data.group has too few groups \(1\)"),
+    "rows of no group": (
+        frame()[REAL].assign(patient=frame()["patient"].where(frame()["kind"] > 0)),
+        {"group": "patient"},
+        r"column patient has no value in row \d",
+    ),
+    "one row to validate": (
+        frame()[REAL].assign(part=["val", *["train"] * (ROWS - 100), *["test"] * 99]),
+        {"split_column": "part"},
+        "column part marks 1 rows as val: at least 2",
+    ),
+    "blanks between": (
+        frame()[REAL].map(str).agg(" ".join, axis=1).to_frame("a b c"),
+        {},
+        "has one column, 'a b c': is \"data.separator=' '\" meant",
+    ),
+    "two separators": (frame()[REAL], {"separator": "::"}, "data.separator='::' is no single character"),
     "dates": (frame()[REAL].assign(day=pandas.Timestamp("2026-01-01")), {}, "column day holds (dates|strings)"),
 }
 
@@ -203,10 +233,50 @@ def test_files_that_are_no_tables(tmp_path):
     (tmp_path / "bare.csv").write_text("1.5,2\n3,4\n")
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    cases = {"bare.csv": "has no header", "cube.npy": "needs numbers of shape", "no.csv": "does not exist", "x.xls": "no kind"}
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "names.csv").write_text("a,b\n")
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    (tmp_path / "longer.csv").write_text("a,b\n1,2,3\n")
+    (tmp_path / "folder.csv").mkdir()
+    np.save(tmp_path / "fields.npy", np.zeros(3, dtype=[("a", "f8"), ("b", "f8", 2)]))
+    told = {"empty": "it needs a header and rows", "names": "it needs some below the header", "folder": "is a folder, a pipe"}
+    told |= {"packed": "unpack it, or write it as UTF-8 text", "longer": "2 names in its header and 3 cells in row 1"}
+    told = {f"{name}.csv": sentence for name, sentence in told.items()}
+    cases = told | {
+        "fields.npy": "records .* of one value a field",
+        "bare.csv": "has no header",
+        "cube.npy": "needs numbers of shape",
+        "no.csv": "does not exist",
+        "x.xls": "no kind",
+    }
     for name, sentence in {**cases, "torn.parquet": "cannot be read as .parquet|read by pyarrow"}.items():
         with pytest.raises(Refused, match=sentence):
             open_table(tmp_path / name)
+
+
+def test_a_file_that_goes_wrong_on_the_way_is_one_sentence(tmp_path):
+    text = frame()[REAL].to_csv(index=False).splitlines()
+    for name, line, sentence in (
+        ("long", text[50] + ",7", r"cannot be read as .csv \(.*Expected 3 fields in line 51, saw 4\): repair the file"),
+        ("short", "1,2", "column rate has no .* value in row 50"),
+        ("odd", "1,2,\xff", "unpack it, or write it as UTF-8 text"),
+    ):
+        (tmp_path / f"{name}.csv").write_bytes("\n".join([*text[:50], line, *text[51:]]).encode("latin-1"))
+        with pytest.raises(Refused, match=sentence) as refusal:
+            Table(path=str(tmp_path / f"{name}.csv"), batch_size=8, columns=REAL[:2] if name == "long" else None).load(0)
+        assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize(("mark", "told"), [(";", ";"), ("\t", "\t"), ("\t", "\\t"), ("|", "|")])
+def test_other_marks_between_columns_and_ends_of_lines(tmp_path, mark, told):
+    table = frame()[REAL].rename(columns={"rate": "größe", "weight": "2019"})
+    text = "\ufeff" + table.to_csv(index=False, sep=mark)
+    splits = []
+    for place, end in enumerate(("\n", "\r\n", "\r")):
+        path = tmp_path / f"{place}.csv"
+        path.write_bytes(text.replace("\n", end).encode())
+        splits.append(Table(path=str(path), batch_size=8, separator=told, columns=["größe", 2019]).load(0).train)
+    assert all(split.values.shape[1] == 2 and split.digest() == splits[0].digest() for split in splits)
 
 
 def test_rows_on_both_sides_of_the_split_are_said(tmp_path):
@@ -280,9 +350,9 @@ def test_the_default_starts_at_the_best_mixture_by_bic(tmp_path):
     path = written(tmp_path, pandas.DataFrame(rows * [10, 1, 0.1], columns=list("abc")))
     sizes = ["size.width=16", "size.depth=1", "size.steps=2"]
     config = compose("train", ["data=table", f"data.path={path}", "prior=fitted_mixture", *sizes])
-    data = FlowDataModule(build(config.data))
+    data = FlowDataModule(build(config.data, "data"))
     torch.manual_seed(0)
-    flow = build(config.flow)(data.space)
+    flow = build(config.flow, "flow")(data.space)
     initialise(flow, data, seed=0)
     train = data.splits.train.values
     scaled = (train.double() - train.double().mean(0)) / train.double().std(0)

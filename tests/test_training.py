@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from engine import callback, config, prepared
+from engine import callback, config, prepared, run
 from test_resume import assert_same_run
 
 from laminar.config.recipe import build
@@ -21,7 +21,7 @@ from laminar.flows.norm.batchnorm import BatchNorm
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
 from laminar.runs.outcome import WORST, score
-from laminar.runs.run import build_module, run
+from laminar.runs.run import build_module
 from laminar.runs.start import resume
 from laminar.training import scheduler
 from laminar.training.callbacks.ema import EMA
@@ -93,7 +93,7 @@ def test_an_average_is_validated_saved_and_reported(averaged):
     assert best["callbacks"]["Checkpoints"]["best"] == pytest.approx(numbers["val/bpd"], rel=1e-6)
 
     flow, _ = load(folder)
-    data = FlowDataModule(build(plain["data"]), build(plain["dequantization"]), plain["seed"])
+    data = FlowDataModule(build(plain["data"], "data"), build(plain["dequantization"], "flow"), plain["seed"])
     with torch.no_grad(), noise.source(noise.mix(0, 2, 0, np.arange(360))):
         nats = flow.log_prob(data.splits.test.values)
     assert (-nats / (64 * math.log(2))).mean().item() == pytest.approx(numbers["test/bpd"], rel=1e-6)
@@ -216,8 +216,8 @@ def test_a_sweep_is_never_told_a_nan():
 @pytest.fixture(scope="module")
 def module():
     plain = config()
-    data = FlowDataModule(build(plain["data"]), build(plain["dequantization"]))
-    module = build_module(plain, build(plain["flow"])(data.space))
+    data = FlowDataModule(build(plain["data"], "data"), build(plain["dequantization"], "flow"))
+    module = build_module(plain, build(plain["flow"], "flow")(data.space))
     return module, data.splits.train
 
 
@@ -274,7 +274,7 @@ def test_batch_norms_are_evaluated_by_the_training_split(tmp_path):
     plain = prepared(tmp_path / "whole", *MAF)
     run(plain, tmp_path / "whole")
     flow, _ = load(tmp_path / "whole")
-    data = FlowDataModule(build(plain["data"]), None, plain["seed"])
+    data = FlowDataModule(build(plain["data"], "data"), None, plain["seed"])
     x = data.some_rows(2000)[0]
     assert len(x) == 2000 and len(data.some_rows(10**6)[0]) == len(data.splits.train)
     norms = 0

@@ -72,8 +72,8 @@ def test_backwards_it_starts_so_that_samples_are_standard():
 def test_a_run_begins_with_a_pass_over_all_training_rows():
     """Behind dequantization and logit, whose noise is keyed: the same rows again, and their closed form."""
     config = composed("flow=gaussian", "data=digits", "data.batch_size=100")
-    data = FlowDataModule(build(config.data), build(config.dequantization), 0)
-    flow = build(config.flow)(data.space)
+    data = FlowDataModule(build(config.data, "data"), build(config.dequantization, "flow"), 0)
+    flow = build(config.flow, "flow")(data.space)
     initialise(flow, data, 0)
     *before, part = flow.transform.parts
     assert isinstance(part, Triangular) and sum(p.numel() for p in part.parameters()) == 64 * 65 // 2 + 64

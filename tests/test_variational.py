@@ -271,7 +271,7 @@ def test_published_parameter_counts(steps):
 def test_a_posterior_depends_on_its_code_from_the_start(name):
     """Else the decoder learns to do without z before z has anything to say, and the KL stays at 0."""
     torch.manual_seed(0)
-    made_of = build(composed("flow=vae", f"posterior={name}").posterior)(Space((32,), context={"code": (450,)}))
+    made_of = build(composed("flow=vae", f"posterior={name}").posterior, "flow")(Space((32,), context={"code": (450,)}))
     code = torch.nn.functional.elu(torch.randn(64, 450))
     with torch.no_grad(), noise.centre():
         z, _ = made_of.sample_with_log_prob(64, {"code": code})

@@ -8,19 +8,20 @@ laminar-train flow=realnvp size.width=64 optimizer.lr=3e-4 trainer.max_steps=500
 laminar-train experiment=realnvp_cifar10 trainer=gpu     a paper's setting
 laminar-train -m coupling=additive,affine seed=0,1,2     a sweep: six runs and a table
 laminar-train resume=outputs/train/default/2026-01-31_12-00-00 trainer.max_steps=9000
+laminar-train resume=outputs/train/default/2026-01-31_12-00-00 data.changed=accept    on other data than before
 """
 
 import sys
 from typing import Any
 
 from laminar.commands.door import enter
-from laminar.refused import sentences
+from laminar.refused import sentences, stoppable
 
 
 def main() -> None:
     resumed = [word.removeprefix("resume=") for word in sys.argv[1:] if word.startswith("resume=")]
     if resumed:
-        with sentences():
+        with stoppable(), sentences():
             resume(resumed[-1], [word for word in sys.argv[1:] if not word.startswith("resume=")])
     else:
         enter("train", start, __doc__)

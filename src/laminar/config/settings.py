@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
 from typing import Any
 
-from laminar.config.recipe import build
+from laminar.config.recipe import find
+from laminar.config.slots import Slot
 from laminar.refused import Refused
 
 Pages = Mapping[str, Mapping[str, Any]]  # group -> options, and ``_target_`` where another member is meant
@@ -84,4 +85,4 @@ def _merged(page: Mapping[str, Any], group: str, options: Mapping[str, Any], all
 
 def _known(page: Mapping[str, Any], allow: Sequence[str]) -> Mapping[str, Parameter]:
     """The options of a page's member."""
-    return signature(build({"_target_": page["_target_"], "_partial_": True}, allow).func).parameters
+    return signature(find(page["_target_"], Slot("flow", allow))).parameters

@@ -124,14 +124,15 @@ class TrainingBatches:
 
     # By these two Lightning knows a loader as resumable. The position itself comes back with Lightning's own counter.
     def state_dict(self) -> dict[str, int]:
-        return {"length": self.length}
+        return {"length": self.length, "rows": len(self.split)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        if state["length"] != self.length:
-            raise Refused(
-                f"the checkpoint counts {state['length']} batches to an epoch and this run {self.length}: "
-                "resume with the data.batch_size and trainer.accumulate_grad_batches of its run"
-            )
+        if state["length"] == self.length:
+            return
+        told = f"the checkpoint counts {state['length']} batches to an epoch and this run {self.length}"
+        if (rows := state.get("rows", len(self.split))) != len(self.split):
+            raise Refused(f"{told}, for it was trained on {rows} rows and here are {len(self.split)}: give it as many")
+        raise Refused(f"{told}: resume with the data.batch_size and trainer.accumulate_grad_batches of its run")
 
 
 class EvaluationBatches:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from laminar.data.arrays import read_arrays
+from laminar.data.memory import room_for
 from laminar.data.source import Source, Split, Splits
 from laminar.flows.noise import mix
 from laminar.refused import Refused
@@ -50,6 +52,7 @@ class BSDS300(Source):
         self.cache = cache and Path(cache)
         if min(self.sizes) < 2:
             raise Refused(f"data.train_size, val_size and test_size are {self.sizes}: take at least 2 patches each")
+        room_for(4 * SIDE**2 * sum(self.sizes), f"{sum(self.sizes):,} patches", "take smaller data.train_size and others")
 
     def read(self) -> Splits:
         kept = self.cache and self.cache / f"bsds300-{'-'.join(map(str, (*self.sizes, self.draw)))}.npz"
@@ -98,8 +101,10 @@ def patches(
 
 def images_of(file: Path) -> list[np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            images = [*arrays["landscape"], *arrays["portrait"]]
+        arrays = read_arrays(file, ("landscape", "portrait"))
+        images = [*arrays["landscape"], *arrays["portrait"]]
+    except Refused:
+        raise
     except FileNotFoundError:
         raise Refused(
             f"{file} does not exist: put the grey images of BSDS300 there, uint8 (N, 321, 481) under landscape and "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from laminar.data.image_folder import pixels, read_images
+from laminar.data.image_files import pixels, read_images
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
@@ -25,6 +25,8 @@ class CelebA(Source):
 
     def __init__(self, *, root: str, download: bool = True, size: int = 64, **serving):
         super().__init__(**serving)
+        if size < 1:
+            raise Refused(f"data.size={size} leaves no pixel: take at least 1")
         self.folder, self.root, self.download, self.size = Path(root) / "celeba", root, download, size
 
     def read(self) -> Splits:
@@ -37,10 +39,10 @@ class CelebA(Source):
     def _rows(self, names: list[str]) -> Split:
         if not names:
             raise Refused(f"{self.folder / 'list_eval_partition.txt'} lacks a split: it needs rows marked 0, 1 and 2")
-        return Split.whole(read_images([self.folder / "img_align_celeba" / name for name in names], self._cropped))
+        return Split.whole(read_images([self.folder / "img_align_celeba" / name for name in names], "RGB", self._cropped))
 
     def _cropped(self, image) -> Tensor:
-        face = pixels(image.convert("RGB").crop((15, 40, 163, 188)))
+        face = pixels(image.crop((15, 40, 163, 188)))
         return interpolate(face[None].float(), self.size, mode="bilinear", antialias=False)[0].round().to(torch.uint8)
 
     def _fetch(self) -> None:

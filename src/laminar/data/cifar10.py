@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from laminar.data.arrays import read_arrays
 from laminar.data.source import Split, Splits
 from laminar.data.torchvision_set import TorchvisionSet
 from laminar.refused import Refused
@@ -46,9 +47,12 @@ def read_sheets(file: Path) -> tuple[np.ndarray, np.ndarray]:
         return tiles.transpose(0, 2, 4, 1, 3).reshape(100, 3, 32, 32)
 
     try:
-        with np.load(file, allow_pickle=False) as shard, ThreadPoolExecutor() as pool:
-            webp, offsets, labels = shard["webp"], shard["offsets"], shard["labels"]
+        shard = read_arrays(file, ("webp", "offsets", "labels"))
+        webp, offsets, labels = shard["webp"], shard["offsets"], shard["labels"]
+        with ThreadPoolExecutor() as pool:
             images = np.concatenate(list(pool.map(decode, np.split(webp, offsets[1:-1]))))
+    except Refused:
+        raise
     except Exception as error:  # a damaged file shows itself in the zip, the array or the picture
         raise Refused(f"{file} is damaged ({error}): replace it, or remove its folder to use torchvision's") from error
     if len(images) != len(labels):

@@ -4,13 +4,16 @@ A density can be made infinite on a value that occurs again and again, so a colu
 where they come from: it holds integers (``levels``), was rounded to a ``resolution``, or names categories.
 """
 
+import re
 from collections.abc import Iterator, Sequence
+from numbers import Number
 
 import numpy as np
 
-from laminar.refused import Refused
+from laminar.refused import Refused, shown
 
 TIES = 0.01  # share of a real column's rows that may repeat another's value
+NUMBER_WITH_COMMAS = re.compile(r"[+-]?\d[\d.]*(,\d+)+(\.\d+)?")
 LOOKED_AT = 100_000  # rows that are searched for ties, in full precision
 
 
@@ -47,19 +50,23 @@ class Column:
             values = self._parsed(values)
         numbers = values.astype(np.float64)
         self.refuse(~np.isfinite(numbers), lambda row, at: f"has no (finite) value in row {row}: drop or fill such rows first")
+        large = np.abs(numbers) > np.finfo(np.float32).max
+        self.refuse(
+            large, lambda row, at: f"holds {numbers[at]:g} in row {row}, more than float32 does: scale the column first"
+        )
         return numbers
 
     def finish(self, column: np.ndarray) -> np.ndarray:
         """Checks the whole column, float32; gives what it becomes."""
-        low, high = column.min(), column.max()
-        if low == high:
+        low, high, sample = column.min(), column.max(), np.concatenate(self.kept)
+        if (sample == sample[0]).all() and low == high:
             raise Refused(f"column {self.name} is {low:g} in every row, and so has no density: leave it out (data.columns)")
         if column.std(dtype=np.float64) < 1e-4 * max(abs(low), abs(high)):
             raise Refused(
                 f"column {self.name} lies between {low:.9g} and {high:.9g}, closer together than float32 tells apart: "
                 "subtract its mean first"
             )
-        self.check(np.concatenate(self.kept))
+        self.check(sample)
         self.kept = []
         return column
 
@@ -80,16 +87,18 @@ class Column:
     def _parsed(self, values: np.ndarray) -> np.ndarray:
         import pandas
 
+        odd = np.array([not (isinstance(value, str | Number) or value is None) for value in values], dtype=bool)
+        self.refuse(odd, lambda row, at: f"holds {shown(values[at])} in row {row}, neither a number nor text: leave it out")
         told = np.array([isinstance(value, str) and value.strip() != "" for value in values], dtype=bool)
         numbers = np.asarray(pandas.to_numeric(values, errors="coerce"), dtype=np.float64)
         words = told & np.isnan(numbers)
         if words.any() and not self.seen and not np.isfinite(numbers).any():
             word = values[int(words.argmax())]
-            raise Refused(
-                f"column {self.name} holds strings ({word!r}): declare data.categories=[{self.name}], or leave it out "
-                "(data.columns)"
-            )
-        self.refuse(words, lambda row, at: f"mixes types: row {row} holds {values[at]!r} among numbers; repair the file")
+            cure = f"declare data.categories=[{self.name}], or leave it out (data.columns)"
+            if NUMBER_WITH_COMMAS.fullmatch(word.strip()):
+                cure = "write numbers with a decimal point and nothing between thousands"
+            raise Refused(f"column {self.name} holds strings ({shown(word)}): {cure}")
+        self.refuse(words, lambda row, at: f"mixes types: row {row} holds {shown(values[at])} among numbers; repair the file")
         return numbers
 
 
@@ -100,6 +109,8 @@ class Integers(Column):
 
     def __init__(self, name: str, levels: int | None = None):
         super().__init__(name)
+        if levels is not None and levels < 2:
+            raise Refused(f"data.levels={{{name}: {levels}}} leaves nothing to tell apart: take 2 or more")
         self.levels = levels
 
     def numbers(self, values: np.ndarray) -> np.ndarray:
@@ -162,7 +173,7 @@ class Categories(Column):
         self.refuse(pandas.isna(values), lambda row, at: f"has no value in row {row}: drop or fill such rows first")
         words, inverse = np.unique(values.astype(str), return_inverse=True)
         if self.fixed and (unknown := [word for word in words.tolist() if word not in self.places]):
-            raise Refused(f"column {self.name} holds {unknown[0]!r}, none of this run's categories: {_few(self.places)}")
+            raise Refused(f"column {self.name} holds {shown(unknown[0])}, none of this run's categories: {_few(self.places)}")
         return np.array([self.places.setdefault(word, len(self.places)) for word in words.tolist()], dtype=np.float64)[inverse]
 
     def check(self, sample: np.ndarray) -> None:
@@ -190,6 +201,7 @@ def refuse_ties(columns: Sequence[Column]) -> None:
     declared = " ".join(f"data.{option}={{{entries}}}" for option, entries in words.items())
     counted = [column.name for column in tied if column.tie[1] == "levels"]
     others = f" (integers; words and codes: data.categories=[{','.join(counted)}])" if counted else ""
+    others += " (or drop rows, where whole ones repeat)" if "rounding step" in declared else ""
     also = f", and so do {_few(column.name for column in tied[1:])}: a density" if tied[1:] else ", and a density"
     raise Refused(
         f"column {tied[0].name} repeats itself {tied[0].tie[0]}{also} has no upper bound there: declare {declared}{others}"

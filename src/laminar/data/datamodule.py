@@ -23,11 +23,14 @@ class FlowDataModule(LightningDataModule):
     Attributes:
         splits: the rows, read when first asked for.
         space: one example, with its levels and the shapes of its context; that of ``label`` is the number of classes.
+        before: the splits' digests before a run's data changed, the oldest first.
     """
 
     def __init__(self, source: Source, dequantization: Any = None, seed: int = 0):
         super().__init__()
         self.source, self.dequantization, self.seed = source, dequantization, seed
+        self.before: list[dict[str, dict]] = []
+        self._digests: dict[str, dict] = {}
 
     @cached_property
     def splits(self) -> Splits:
@@ -51,11 +54,21 @@ class FlowDataModule(LightningDataModule):
     def levels(self) -> int | None:
         return self.source.levels
 
+    def digest(self, name: str) -> dict[str, Any]:
+        """Size and digest of a split, taken once: equal ones have the same rows with the same values."""
+        if name not in self._digests:
+            split = getattr(self.splits, name)
+            self._digests[name] = {"rows": len(split), "sha256": split.digest()}
+        return self._digests[name]
+
+    def known(self) -> dict[str, Any]:
+        """What a checkpoint says of the data."""
+        return {name: self.digest(name) for name in Splits._fields} | ({"before": self.before} if self.before else {})
+
     def split_record(self) -> dict:
-        """Sizes and digests of the splits: runs with equal digests saw the same rows with the same values."""
-        rows = {name: {"rows": len(split), "sha256": split.digest()} for name, split in self.splits._asdict().items()}
+        """What ``environment.json`` says of the data."""
         remarks = {"remarks": list(self.source.remarks)} if self.source.remarks else {}
-        return {"source": self.source.name, "seed": self.seed, **rows, **remarks}
+        return {"source": self.source.name, "seed": self.seed, **self.known(), **remarks}
 
     def train_dataloader(self) -> TrainingBatches:
         return TrainingBatches(self.source, self.splits.train, self.seed, Share(self.trainer))

@@ -1,21 +1,17 @@
 """ImageFolder: any folder of image files."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from laminar.data.image_files import files_below, pixels, read_images
+from laminar.data.memory import room_for
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-
 
 class ImageFolder(Source):
-    """All images below a folder, uint8 ``(N, channels, size, size)``, without labels.
+    """All images below a folder, uint8 ``(N, channels, size, size)``, without labels; as what, ``image_files`` says.
 
     Where the folder has sub-folders ``train`` and ``test`` (and ``val``), these are the splits; else the test rows are a
     tenth of all, the same ones whatever the run's seed.
@@ -44,33 +40,14 @@ class ImageFolder(Source):
         return Splits(self._rows(self.path / "train"), val, self._rows(self.path / "test"))
 
     def _rows(self, folder: Path) -> Split:
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = files_below(folder)
         if not files:
             raise Refused(f"no image lies below {folder}: data.path needs files such as .png, .jpg or .webp")
-        return Split.whole(read_images(files, self._fitted))
+        size = 2 * len(files) * len(self.mode) * self.size**2  # one by one, and together
+        room_for(size, f"{len(files):,} images of data.size={self.size}", "take a smaller data.size")
+        return Split.whole(read_images(files, self.mode, self._fitted))
 
     def _fitted(self, image) -> Tensor:
         from PIL import Image, ImageOps
 
-        return pixels(ImageOps.fit(image.convert(self.mode), (self.size, self.size), Image.Resampling.LANCZOS))
-
-
-def read_images(files: Iterable[Path], prepare: Callable[..., Tensor]) -> Tensor:
-    """``prepare(image)`` of every file, stacked. Files are decoded in threads."""
-    from PIL import Image
-
-    def read(file: Path) -> Tensor:
-        try:
-            with Image.open(file) as image:
-                return prepare(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise Refused(f"{file} cannot be read as an image ({error}): repair or remove it") from error
-
-    with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(read, files)))
-
-
-def pixels(image) -> Tensor:
-    """uint8 ``(C, H, W)`` of a Pillow image in mode RGB or L."""
-    array = np.array(image)
-    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1).contiguous()
+        return pixels(ImageOps.fit(image, (self.size, self.size), Image.Resampling.LANCZOS))

@@ -5,6 +5,8 @@ import numpy as np
 from laminar.data.toys import Toy
 from laminar.refused import Refused
 
+MOST = 2**20  # values of an event
+
 
 class Nothing(Toy):
     """Row numbers, behind which a flow's own draws stand. Their values are N(0, I), float32 ``(N, dims)``: where flows that
@@ -18,8 +20,8 @@ class Nothing(Toy):
 
     def __init__(self, *, dims: int = 2, **serving):
         super().__init__(**serving)
-        if dims < 1:
-            raise Refused(f"data.dims={dims} is no event: take 1 or more")
+        if not 1 <= dims <= MOST:
+            raise Refused(f"data.dims={dims} is no event: take 1 to {MOST:,}")
         self.dims = dims
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from laminar.data.arrays import read_arrays
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
+CLASSES = 2**16  # at most: a class is an entry of tables and one-hot vectors, whether it has rows or not
+
 
 class Npz(Source):
-    """``images``, uint8 ``(N, H, W, C)`` or ``(N, H, W)``, and optionally ``labels``, integers ``(N,)``.
+    """``images``, uint8 ``(N, H, W, C)`` or ``(N, H, W)``, and optionally ``labels``, integers 0 to C-1, ``(N,)``.
 
     Args:
         path: file with the training rows.
@@ -36,8 +39,10 @@ class Npz(Source):
 def read_npz(file: Path) -> Split:
     expected = "it needs a key 'images': uint8 of shape (N, H, W, C) with 1 to 4 channels, or (N, H, W)"
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays.get("labels")
+        arrays = read_arrays(file, ("images", "labels"))
+        images, labels = arrays["images"], arrays.get("labels")
+    except Refused:
+        raise
     except FileNotFoundError:
         raise Refused(f"{file} does not exist: data.path names an .npz file, and {expected}") from None
     except KeyError:
@@ -50,9 +55,14 @@ def read_npz(file: Path) -> Split:
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     if labels is None:
         return Split.whole(values)
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or labels.min() < 0:
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise Refused(
             f"'labels' in {file} is {labels.dtype} of shape {labels.shape}: it needs class numbers from 0 up, "
             f"integers of shape ({len(images)},)"
+        )
+    if labels.min() < 0 or labels.max() >= CLASSES:
+        raise Refused(
+            f"'labels' in {file} run from {labels.min()} to {labels.max()}: it needs class numbers from 0 up, below "
+            f"{CLASSES:,}; np.unique(labels, return_inverse=True)[1] numbers them anew"
         )
     return Split.whole(values, torch.from_numpy(labels.astype(np.int64)))

@@ -15,12 +15,24 @@ PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "t
 Rows = tuple[Tensor, Tensor, Tensor]
 
 
+def names_of(values: np.ndarray, column: str, before: int) -> np.ndarray:
+    """What a column says of some rows, as text; refuses a row of which it says nothing."""
+    import pandas
+
+    if (missing := pandas.isna(values)).any():
+        row = before + int(missing.argmax()) + 1
+        raise Refused(f"column {column} has no value in row {row}: drop or fill such rows first")
+    return values.astype(str)
+
+
 def by_chance(split: Split, test: float, validation: float, seed: int) -> Rows:
     """Rows for training, validation and testing, by chance; whole groups where there are groups."""
     unit = torch.arange(len(split)) if split.group is None else split.group
-    count = int(unit.max()) + 1
-    rest, held = cut(count, test, TEST_SEED, "data.test")
-    _, val = cut(len(rest), validation, seed, "data.validation")
+    count, what = int(unit.max()) + 1, "rows" if split.group is None else "groups"
+    if count < 3:
+        raise Refused(f"data.group has too few groups ({count}) to train, validate and test on different ones: leave it out")
+    rest, held = cut(count, test, TEST_SEED, "data.test", what)
+    _, val = cut(len(rest), validation, seed, "data.validation", what)
     part = torch.zeros(count, dtype=torch.int8)
     part[held], part[rest[val]] = 2, 1
     return tuple((part[unit] == number).nonzero()[:, 0] for number in range(3))
@@ -32,8 +44,8 @@ def by_column(words: np.ndarray, column: str, validation: float, seed: int) -> R
         raise Refused(f"column {column} holds {unknown[0]!r}: data.split_column knows train, val and test")
     called = {part: [word for word, meant in PARTS.items() if meant == part] for part in ("train", "val", "test")}
     train, val, test = (torch.from_numpy(np.flatnonzero(np.isin(words, names))) for names in called.values())
-    for part, found in (("train", train), ("test", test)):
-        if len(found) < 2:
+    for part, found in (("train", train), ("val", val), ("test", test)):
+        if len(found) < 2 and (part != "val" or len(found)):
             raise Refused(f"column {column} marks {len(found)} rows as {part}: at least 2 are needed")
     if not len(val):
         kept, held = cut(len(train), validation, seed, "data.validation")

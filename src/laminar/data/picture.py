@@ -1,11 +1,13 @@
 """Picture: a 2-D density drawn from the grey levels of an image."""
 
 from math import log
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from laminar.data.image_files import read_image
 from laminar.data.toys import Toy
 from laminar.refused import Refused
 
@@ -46,13 +48,10 @@ class Picture(Toy):
 
 def read_grey(path: str) -> np.ndarray:
     """Grey levels in [0, 1], ``(height, width)``."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"), dtype=np.float64) / 255
-    except OSError as error:
-        raise Refused(f"data.path={path} cannot be read as an image ({error}): name an image file or null") from error
+        return read_image(Path(path), "L", lambda image: np.asarray(image, dtype=np.float64) / 255)
+    except Refused as error:
+        raise Refused(f"data.path={error}, or name another image, or null for a face") from error
 
 
 def draw_face(side: int = 128) -> np.ndarray:

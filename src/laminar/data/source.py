@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_sides
 
+from laminar.data.options import check_options
 from laminar.flows.noise import mix
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
 
 TEST_SEED, CUT, BINARY = 0, 0xC07, 0xB1
+NO_IMAGES = "data.flip, data.shift and data.pad are for images, and this set holds vectors: leave them out"
+DIGESTED = ("ids", "values", "chances", "group")
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,11 @@ class Split:
         return (torch.from_numpy(drawn.astype(np.uint8)).view_as(chances) < chances).byte()
 
     def digest(self) -> str:
-        """SHA-256 of ids and values, and of the chances that they are drawn by."""
-        digest = sha256(self.ids.numpy())
-        for part in (self.values, self.chances):
+        """SHA-256 of all that rows are: their ids, values and chances, what they come with and are parts of."""
+        digest = sha256(f"{self.steps}".encode())
+        for name, part in [*sorted(self.context.items()), *((name, getattr(self, name)) for name in DIGESTED)]:
             if part is not None:
+                digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
                 digest.update(part.contiguous().numpy())
         return digest.hexdigest()
 
@@ -89,7 +93,8 @@ class Source:
             Not read where the set has a validation split of its own.
         flip: mirrors training images left to right at random.
         shift: moves training images at random, by up to this share of their sides; edges are repeated.
-        pad: rings of zeros around an image. They count as dimensions: bits/dim are those of the padded image.
+        pad: rings of zeros around an image, at most as many as its shorter side has pixels. They count as dimensions:
+            bits/dim are those of the padded image.
         binary: draws integers as 0 or 1, the chance of a 1 being value / (levels - 1): ``static`` once, the same whatever the
             run's seed; ``dynamic`` training rows again for every epoch, all others once. None keeps the integers.
         parents: which values each value depends on, where that is known: ``order=dag`` reads it from the config.
@@ -104,6 +109,10 @@ class Source:
     empty = False  # whether its rows are numbers alone, for objectives that read no data
     log_prob: Callable[[Tensor], Tensor] | None = None  # of a known density: (B, *event) -> (B,), nats
     held_out_for_test: float = 0.1  # of a set without a test split; the same rows whatever the run's seed
+
+    def __new__(cls, **options: Any):
+        check_options(cls, options)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -126,7 +135,7 @@ class Source:
         if pad < 0:
             raise Refused(f"data.pad={pad} cannot cut an image: take 0 or more rings of zeros")
         if self.levels is None and (flip or shift or pad):
-            raise Refused("data.flip, data.shift and data.pad are for images, and this set holds vectors: leave them out")
+            raise Refused(NO_IMAGES)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.flip, self.shift, self.pad, self.parents = validation, flip, shift, pad, parents
         self.dropped_bits = 0 if num_bits is None else self._dropped_bits(num_bits)
@@ -152,7 +161,11 @@ class Source:
 
     def load(self, seed: int) -> Splits:
         """Disjoint splits. The test rows never depend on ``seed``; validation rows are cut by it."""
-        train, val, test = (split and self._prepared(split, place) for place, split in enumerate(self.read()))
+        try:
+            read = self.read()
+        except MemoryError as error:
+            raise Refused(f"{self.name} needs more memory than there is ({error}): take fewer or smaller rows") from error
+        train, val, test = (split and self._prepared(split, place) for place, split in enumerate(read))
         if test is None:
             train, test = hold_out(train, self.held_out_for_test, TEST_SEED, "data.test")
         if val is None:
@@ -161,6 +174,12 @@ class Source:
 
     def _prepared(self, split: Split, place: int) -> Split:
         values = split.values >> self.dropped_bits if self.dropped_bits else split.values
+        if values.dim() != 4 and (self.flip or self.shift or self.pad):
+            raise Refused(NO_IMAGES)
+        if self.pad > (side := min(values.shape[-2:])):
+            raise Refused(f"data.pad={self.pad} would surround images of {side} pixels: take at most {side} rings of zeros")
+        if split.labels is not None and not 0 <= split.labels.min() <= split.labels.max() < self.classes:
+            raise Refused(f"{self.name} has labels outside its classes 0 to {self.classes - 1}: replace its damaged file")
         values = pad_sides(values, [self.pad] * 4) if self.pad else values
         if not self.binary:
             return replace(split, values=values)
@@ -185,12 +204,12 @@ def hold_out(split: Split, amount: float, seed: int, option: str) -> tuple[Split
     return split.pick(kept), split.pick(held)
 
 
-def cut(total: int, amount: float, seed: int, option: str) -> tuple[Tensor, Tensor]:
+def cut(total: int, amount: float, seed: int, option: str, what: str = "rows") -> tuple[Tensor, Tensor]:
     """The numbers of the remaining rows and of the held-out ones, both in order."""
     count = amount if isinstance(amount, int) else round(amount * total)
     if not 0 < count < total:
         raise Refused(
-            f"{option}={amount} of {total} rows would hold out {count}: "
+            f"{option}={amount} of {total} {what} would hold out {count}: "
             f"take a share between 0 and 1 or a number from 1 to {total - 1}"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(int(mix(seed, CUT))))

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from laminar.data.columns import LOOKED_AT, Categories, Column, Integers, Rounded, refuse_ties
 from laminar.data.files import open_table
-from laminar.data.parts import apart, by_chance, by_column, twins
+from laminar.data.parts import apart, by_chance, by_column, names_of, twins
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
+Name = str | int  # a column's; 2019 is one, too
 FEWEST = 30  # rows that can be trained on, validated and tested
 
 
@@ -48,27 +49,28 @@ class Table(Source):
         self,
         *,
         path: str,
-        columns: Sequence[str] | None = None,
-        context: Sequence[str] | None = None,
-        group: str | None = None,
-        split_column: str | None = None,
-        levels: Mapping[str, int] | Sequence[str] | None = None,
-        resolution: Mapping[str, float] | None = None,
-        categories: Sequence[str] | None = None,
-        codes: Mapping[str, Sequence[str]] | None = None,
+        columns: Sequence[Name] | None = None,
+        context: Sequence[Name] | None = None,
+        group: Name | None = None,
+        split_column: Name | None = None,
+        levels: Mapping[Name, int | None] | Sequence[Name] | None = None,
+        resolution: Mapping[Name, float] | None = None,
+        categories: Sequence[Name] | None = None,
+        codes: Mapping[Name, Sequence[Name]] | None = None,
         separator: str = ",",
         test: float = 0.1,
         **serving,
     ):
         super().__init__(**serving)
         self.path, self.separator, self.test = Path(path), separator, test
-        self.asked, self.context, self.group, self.split_column = columns, list(context or ()), group, split_column
-        self.columns = columns and list(columns)
+        self.asked, self.context = columns and [*map(str, columns)], [*map(str, context or ())]
+        self.group, self.split_column = (name if name is None else str(name) for name in (group, split_column))
+        self.columns = self.asked and [*self.asked]
         self.kinds: dict[str, Column] = {}
         counted = levels if isinstance(levels, Mapping) else dict.fromkeys(levels or ())
-        declared = [Integers(name, number) for name, number in counted.items()]
-        declared += [Rounded(name, step) for name, step in (resolution or {}).items()]
-        declared += [Categories(name, (codes or {}).get(name)) for name in categories or ()]
+        declared = [Integers(str(name), number) for name, number in counted.items()]
+        declared += [Rounded(str(name), step) for name, step in (resolution or {}).items()]
+        declared += [Categories(str(name), (codes or {}).get(name)) for name in categories or ()]
         for column in declared:
             if (other := self.kinds.setdefault(column.name, column)) is not column:
                 raise Refused(f"column {column.name} is declared in data.{other.option} and data.{column.option}: choose one")
@@ -103,6 +105,10 @@ class Table(Source):
             raise Refused(f"column {both} is in data.columns and a context, group or split as well: it can be one of them")
         if twice := next((name for name in others if others.count(name) > 1), None):
             raise Refused(f"column {twice} has two parts among data.context, data.group and data.split_column: choose one")
+        if twice := next((name for name in self.asked or () if self.asked.count(name) > 1), None):
+            raise Refused(f"data.columns names {twice} twice: a density has each column once")
+        if "label" in self.context:
+            raise Refused("data.context=[label] has the name that stands for classes of images: rename the column")
         self.columns = list(self.asked or (name for name in names if name not in others))
         if not self.columns:
             raise Refused("no column is left whose density could be learned: name fewer in data.context")
@@ -137,7 +143,7 @@ class Table(Source):
         for piece in track(table.pieces(asked), f"reading {self.path.name}", table.count(asked), **watched):
             for name, part in piece.items():
                 if name in words:
-                    words[name].append(part.astype(str))
+                    words[name].append(names_of(part, name, sum(map(len, words[name]))))
                 else:
                     first = self.kinds[name].seen
                     into[name][first : first + len(part)] = self.kinds[name].take(part, every)
@@ -149,6 +155,9 @@ class Table(Source):
             if name in self.columns or isinstance(self.kinds[name], Categories):
                 column[:count] = self.kinds[name].finish(column[:count])
         refuse_ties([self.kinds[name] for name in self.columns])
+        for name, column in zip(self.context, given.T, strict=True):
+            if (column == column[0]).all():
+                raise Refused(f"column {name} is {column[0]:g} in every row, and tells nothing: leave it out (data.context)")
         self.levels = tuple(self.kinds[name].levels for name in self.columns)
         self.rounded = tuple(self.kinds[name].step for name in self.columns)
         context = {name: self._told(name, given[:, place]) for place, name in enumerate(self.context)}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laminar.data.memory import room_for
 from laminar.data.quadrature import PANEL, in_float64, in_parts, log_integral, zeros
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
@@ -40,10 +41,16 @@ class Toy(Source):
         raise NotImplementedError
 
     def read(self) -> Splits:
+        told = f"data.train_size={self.train_size} and data.test_size={self.test_size}"
+        room_for(4 * self.draw(1, np.random.default_rng(0)).nbytes * (self.train_size + self.test_size), told, "draw fewer")
         train, test = (
             Split.whole(torch.from_numpy(self.draw(n, np.random.default_rng(stream)).astype(self.dtype)))
             for stream, n in enumerate((self.train_size, self.test_size))
         )
+        if not (train.values.isfinite().all() and test.values.isfinite().all()):
+            raise Refused(
+                f"{self.name} draws values that are not finite: take numbers nearer to those of its page in conf/data"
+            )
         return Splits(train, None, test)
 
 
@@ -106,6 +113,8 @@ class Pinwheel(Toy):
 
     def __init__(self, *, arms: int = 5, rate: float = 0.25, radial: float = 0.3, tangential: float = 0.1, **serving):
         super().__init__(**serving)
+        if arms < 1:
+            raise Refused(f"data.arms={arms} leaves nothing to draw: take 1 or more")
         self.arms, self.rate = arms, rate
         self.radial, self.tangential = spread(radial=radial), spread(tangential=tangential)
 

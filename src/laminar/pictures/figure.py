@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from laminar.config.whole import whole
+
 INK, FAINT, BLUE, ORANGE, GREEN = "#1c2026", "#787e86", "#2b6ca3", "#d9622b", "#4b8f5a"
 HEAT = ("#faf5ee", "#fbe3c0", "#f0a35e", "#c9502d", "#6d1f2e", "#2b0f1f")
 SEA = ("#ffffff", "#d5e6f0", "#86b9d6", "#3a7fb0", "#1d4a7d", "#0c2145")
@@ -46,7 +48,8 @@ def figure(path: str | Path, panels: int = 1, size: tuple[float, float] = (6.4, 
         paper = Figure(figsize=size, dpi=160, layout="constrained")
         paper.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
         yield list(np.ravel(paper.subplots(rows, panels)))
-        paper.savefig(path)
+        with whole(path) as file:
+            paper.savefig(file, format=path.suffix[1:])
 
 
 def colours(values: np.ndarray, ramp: tuple[str, ...]) -> np.ndarray:

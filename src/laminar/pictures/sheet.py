@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from laminar.config.whole import whole
+
 PAPER, INK, FAINT = (255, 255, 255), (28, 32, 38), (120, 126, 134)
 CELL, WIDEST = 56, 240  # pixels up to which small images are enlarged: their height, and their width
 MARGIN = 14
@@ -56,7 +58,8 @@ def save(picture: Image.Image, path: str | Path) -> Path:
     """Writes a PNG, with the folders that it needs."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with whole(path) as file:
+        picture.save(file, path.suffix[1:])
     return path
 
 

@@ -73,12 +73,13 @@ def _animate(places: Tensor, colour: np.ndarray, extent: Sequence[float], path: 
         paper = Figure(figsize=(4, 4.3), dpi=100, layout="constrained")
         axes = paper.subplots()
         scatter(axes, places[0], "", colour, extent)
-        writer, dots = PillowWriter(fps=PER_SECOND), axes.collections[0]
-        with writer.saving(paper, str(path), dpi=100):
+        writer, dots, part = PillowWriter(fps=PER_SECOND), axes.collections[0], path.with_suffix(".part.gif")
+        with writer.saving(paper, str(part), dpi=100):
             for moment in [*range(len(places)), *[len(places) - 1] * HELD]:
                 dots.set_offsets(places[moment].numpy())
                 axes.set_title(_name(moment, len(places)))
                 writer.grab_frame()
+        part.replace(path)
 
 
 def _name(moment: int, count: int) -> str:

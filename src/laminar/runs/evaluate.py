@@ -1,6 +1,5 @@
 """Evaluation: the likelihood of a split, with its standard error, its grade and the samples behind it."""
 
-import json
 import sys
 from pathlib import Path
 from time import monotonic
@@ -19,7 +18,10 @@ from laminar.flows.numerics import UNITS
 from laminar.flows.solver.finer import solved
 from laminar.refused import Refused
 from laminar.runs.against import check
+from laminar.runs.folder import write_json
+from laminar.runs.links import below
 from laminar.runs.open import open_data, open_run, split_of
+from laminar.runs.same import compare
 from laminar.runs.scoring import accuracy, evaluate, paired, resolved
 from laminar.training.metric import REPEATS
 from laminar.training.module import STAGES
@@ -37,12 +39,13 @@ def start(config: DictConfig) -> float:
     if config.finer_rows < 0:
         raise Refused(f"finer_rows={config.finer_rows} is negative: take 0 to leave the finer solve out")
     settings = chosen(config)
-    flow, trained, folder = open_run(config.run, config.device, config.allow, settings)
+    flow, trained, folder, known = open_run(config.run, config.device, config.allow, settings)
     data = open_data(trained, config.data, config.allow)
     if data.source.empty:
         raise Refused(f"{config.run} was trained on no data, so there is nothing to score: its metrics.json has its numbers")
     samples, repeats = draws(flow, config.num_samples, config.repeats)
     split = split_of(data, config.split)
+    changed = compare(config.run, known, flow.space, data, config.split)
     size = config.batch_size or data.source.eval_batch_size or data.source.batch_size
     keys = noise.mix(trained["seed"], STAGES[config.split], 0, range(len(split)))
     began = monotonic()
@@ -50,21 +53,21 @@ def start(config: DictConfig) -> float:
     if (classes := classes_of(flow)) and config.accuracy_samples:
         counts = torch.bincount(data.splits.train.labels, minlength=classes)
         numbers |= accuracy(flow, split, keys, size, counts, config.accuracy_samples)
-    numbers |= in_force(trained["flow"], GROUPS)
+    numbers |= in_force(trained["flow"], GROUPS) | changed
     numbers |= {"groups": int(split.group.unique().numel())} if split.group is not None else {}
     numbers |= {"base": data.source.base} if data.source.base else {}
     if config.against is not None:
-        other, theirs, _ = open_run(config.against, config.device, config.allow)
+        other, theirs, _, known = open_run(config.against, config.device, config.allow)
         check(trained, theirs, flow, other, config.against, config.split)
+        compare(config.against, known, other.space, data, config.split)
         asked = [(samples, repeats), draws(other, config.num_samples, config.repeats if other.noisy else None)]
         numbers |= {"against": str(config.against), **paired(flow, other, split, keys, size, asked)}
     if solved(flow) and config.finer_rows:
         numbers["finer"] = resolved(flow, split, keys, size, config.finer_rows)
     numbers = {"split": config.split, "rows": len(split), **numbers, "seconds": round(monotonic() - began, 1)}
     words = [config.split, f"K{numbers['num_samples']}", *([f"R{repeats}"] if repeats not in (1, REPEATS) else [])]
-    path = folder / "evaluations" / ("-".join([*words, *filter(None, [name_of(settings, config.allow)])]) + ".json")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"run": str(config.run), **numbers}, indent=2) + "\n")
+    path = below(folder, "evaluations") / ("-".join([*words, *filter(None, [name_of(settings, config.allow)])]) + ".json")
+    write_json(path, {"run": str(config.run), **numbers})
     show(numbers, path)
     if "finer" in numbers and (sentence := warning(numbers["finer"], UNITS[flow.unit])):
         print(f"laminar: {sentence}", file=sys.stderr, flush=True)
@@ -123,6 +126,8 @@ def show(numbers: dict[str, Any], path: Path) -> None:
         table.add_row("", f"± is that of {numbers['groups']} groups of rows")
     if "base" in numbers:
         table.add_row("", numbers["base"])
+    if "data" in numbers:
+        table.add_row("", f"on other data than the run's: {numbers['data']['changed']}")
     if "against" in numbers:
         difference = f"{numbers['difference']:+.4f} ± {numbers['difference_se']:.4f}"
         table.add_row("less the other's", f"{difference}  on the same rows, {numbers['against']}")

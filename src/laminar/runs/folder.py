@@ -7,24 +7,46 @@ import sys
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+import yaml
 
 from laminar.config.formats import translate
 from laminar.config.pages import CHECKOUT
+from laminar.config.plain import refuse_incomplete, refuse_unplain
+from laminar.config.whole import write_text
 from laminar.refused import Refused
+from laminar.runs.outcome import FAILURE
+
+NEEDED = {
+    **{key: dict for key in ("flow", "data", "objective", "optimizer", "scheduler", "trainer")},
+    **{key: bool for key in ("train", "test", "compile")},
+    **{key: (dict, NoneType) for key in ("callbacks", "logger")},
+    **{key: (str, NoneType) for key in ("ckpt_path", "optimized_metric")},
+    **{"seed": int, "num_samples": int},
+}
 
 
 def claim(folder: Path) -> None:
-    """Makes a folder for a new run; refuses one that holds a run already."""
+    """Takes a folder that this process owns for a new run; refuses one that holds a run already."""
     if (folder / "metrics.json").exists():
         raise Refused(f"{folder} holds a finished run, which is never overwritten: choose another hydra.run.dir")
     if (folder / "checkpoints" / "last.ckpt").exists():
         raise Refused(f"{folder} holds an unfinished run: go on with resume={folder}, or choose another hydra.run.dir")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "train.log").touch()
-    except OSError as error:
-        raise Refused(f"the run folder {folder} cannot be written ({error.strerror}): choose another hydra.run.dir") from error
+
+
+def begin(folder: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
+    """What a run writes first, once nothing speaks against it. What an earlier leg of it has left is set aside, not lost."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    for part in folder.rglob("*.part"):  # of a process that died while it wrote
+        part.unlink()
+    if numbers := numbers_of(folder):
+        (folder / "metrics.json").rename(folder / f"metrics-{numbers['steps']}.json")
+    if earlier := read_json(folder / "environment.json"):
+        environment["earlier"] = [*earlier.pop("earlier", []), earlier]
+    write_config(folder, config)
+    write_json(folder / "environment.json", environment)
 
 
 def write_composition(folder: Path, config: Any, hydra: Any) -> None:
@@ -32,28 +54,52 @@ def write_composition(folder: Path, config: Any, hydra: Any) -> None:
     from omegaconf import OmegaConf
 
     (folder / ".hydra").mkdir(exist_ok=True)
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
-    OmegaConf.save(hydra.overrides.task, folder / ".hydra" / "overrides.yaml")
+    write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
+    write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task))
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """``config.yaml``, resolved: the run, without the command line and pages behind it."""
     from omegaconf import OmegaConf
 
-    OmegaConf.save(config, folder / "config.yaml")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
+    """What ``config.yaml`` says, by a reader that resolves and builds nothing.
+
+    Raises:
+        Refused: where it is not the config of a run.
+    """
+    from omegaconf._utils import get_yaml_loader  # numbers as OmegaConf writes them, and safe
 
     path = folder / "config.yaml"
     if not path.is_file():
         raise Refused(f"{folder} is not a run folder: it has no config.yaml")
-    return translate(OmegaConf.to_container(OmegaConf.load(path)))
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=get_yaml_loader())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise Refused(f"{path} is not readable YAML ({error})") from error
+    refuse_unplain(config, str(path))
+    refuse_incomplete(config, NEEDED, str(path))
+    return translate(config)
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """The final numbers of a run; nothing where it has not ended."""
+    return read_json(folder / "metrics.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file of the folder; nothing where there is none, or half of one, as an older Laminar could leave it."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
 
 
 def environment(seed: int, overrides: list[str], split: dict[str, Any]) -> dict[str, Any]:

@@ -2,29 +2,37 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from laminar.config.recipe import build
 from laminar.config.settings import Pages
 from laminar.data.datamodule import FlowDataModule
-from laminar.data.source import Split
+from laminar.data.source import Source, Split
 from laminar.flows.flow import Flow
 from laminar.refused import Refused
-from laminar.training.checkpoint import find, load
+from laminar.training.checkpoint import find, read, restored
 
 SPLITS = ("train", "val", "test")
 
 
-def open_run(
-    run: str, device: str = "auto", allow: Sequence[str] = (), settings: Pages | None = None
-) -> tuple[Flow, dict[str, Any], Path]:
-    """The flow of a run folder or checkpoint on a device, its config, and the folder where new files of it belong."""
+class Trained(NamedTuple):
+    """A flow on a device, its run's config, the folder where new files of it belong, and what is known of its data."""
+
+    flow: Flow
+    config: dict[str, Any]
+    folder: Path
+    data: dict[str, Any] | None
+
+
+def open_run(run: str, device: str = "auto", allow: Sequence[str] = (), settings: Pages | None = None) -> Trained:
+    """What a run folder or checkpoint holds."""
     path = find(run)
-    flow, config = load(path, [*allow], settings)
+    checkpoint = read(path)
+    flow, config = restored(checkpoint, path, [*allow], settings)
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return flow.to(choose(device)), config, folder
+    return Trained(flow.to(choose(device)), config, folder, checkpoint["laminar"].get("data"))
 
 
 def choose(device: str) -> torch.device:
@@ -46,7 +54,12 @@ def open_data(
     for option, place in moved.items():
         if option not in data:
             raise Refused(f"data.{option}={place} is no option of this run's data ({data['_target_']}): leave it out")
-    return FlowDataModule(build({**data, **moved}, allow), None, config["seed"])
+    return FlowDataModule(build({**still(data), **moved}, "data", allow, Source), None, config["seed"])
+
+
+def still(data: dict[str, Any]) -> dict[str, Any]:
+    """The data page of a file: its source reads what lies there, and neither fetches nor writes."""
+    return {**data, **{option: value for option, value in (("download", False), ("cache", None)) if option in data}}
 
 
 def split_of(data: FlowDataModule, name: str) -> Split:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laminar.config.whole import whole
 from laminar.data.files import open_table
 from laminar.data.source import Source
 from laminar.data.table import Table
@@ -50,4 +51,5 @@ def write_rows(values: Tensor, source: Source, out: Path, given: Given | None = 
             columns[name] = (np.round(column / kind.step) * kind.step).round(12)
         else:
             columns[name] = column.astype(np.float32)
-    pandas.DataFrame(columns).to_csv(out, index=False)
+    with whole(out) as file:
+        pandas.DataFrame(columns).to_csv(file, index=False)

@@ -11,78 +11,100 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from laminar.config.recipe import build
+from laminar.config.recipe import build, cook
+from laminar.config.whole import mend
 from laminar.data.datamodule import FlowDataModule
+from laminar.data.source import Source
 from laminar.flows import noise
 from laminar.flows.compose.chain import Chain, links_of
 from laminar.flows.flow import Flow
 from laminar.flows.initialise import SetByData, initialising
 from laminar.flows.space import Context
-from laminar.refused import Refused
-from laminar.runs.folder import environment, write_config, write_json
+from laminar.flows.transform import Transform
+from laminar.refused import Refused, shown
+from laminar.runs.folder import begin, environment, write_json
+from laminar.runs.open import still
+from laminar.runs.same import accepts, go_on
 from laminar.runs.table import show
+from laminar.training.callbacks.nonfinite import Diverged
 from laminar.training.checkpoint import AtomicIO, in_precision, load_flow, read
 from laminar.training.ddp import leave_group
 from laminar.training.logger.open import open_loggers, summarise
+from laminar.training.lost_rank import waited_for
 from laminar.training.module import INIT, FlowModule
+from laminar.training.objective.objective import Objective
+from laminar.training.resumable import refuse_other_state
 
 FITTED = 20_000  # rows that a prior is fitted to
 
 
-def run(config: dict[str, Any], folder: Path, overrides: Sequence[str] = (), worker: str | None = None) -> dict[str, Any]:
+def run(
+    config: dict[str, Any],
+    folder: Path,
+    overrides: Sequence[str] = (),
+    worker: str | None = None,
+    allow: Sequence[str] = (),
+) -> dict[str, Any]:
     """The steps of one run, taken by every rank. A folder that holds ``last.ckpt`` goes on from it.
 
-    ``worker`` is the module that a further rank runs, for a trainer that starts its own. Returns the final numbers, which
-    ``metrics.json`` holds too.
+    ``worker`` is the module that a further rank runs, for a trainer that starts its own; ``allow`` the packages that the
+    command line trusts, whatever the config says of it. Returns the final numbers, which ``metrics.json`` holds too.
     """
     began = monotonic()
     write_log(folder)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    allow = config["allow"]
-    data = FlowDataModule(build(config["data"], allow), build(config.get("dequantization"), allow), config["seed"])
-    flow = in_precision(build(config["flow"], allow)(data.space), config)
-    module = build_module(config, flow, blind=data.source.empty)
-    config["data"] |= (found := data.source.found())
+    resumed = (folder / "checkpoints" / "last.ckpt").exists()
+    source = build(still(config["data"]) if resumed else config["data"], "data", allow, Source)
+    data = FlowDataModule(source, build(config.get("dequantization"), "flow", allow, Transform), config["seed"])
+    if rank_zero_only.rank == 0:  # before it starts the others
+        go_on(folder, data, accepts(overrides))
+    flow = in_precision(cook(build(config["flow"], "flow", allow, Flow), "this flow", data.space), config)
+    module = build_module(config, flow, data.source.empty, allow)
+    config["data"] |= data.source.found()
     if rank_zero_only.rank == 0:
-        if found:
-            write_config(folder, config)
-        write_json(folder / "environment.json", environment(config["seed"], list(overrides), data.split_record()))
+        begin(folder, config, environment(config["seed"], list(overrides), data.split_record()))
         for remark in data.source.remarks:
             print(remark, flush=True)
-    with open_loggers(config, folder) as loggers:
-        trainer = build_trainer(config, folder, loggers)
-        trainer.strategy.worker = worker
+    with open_loggers(config, folder, allow) as loggers:
+        trainer = build_trainer(config, folder, loggers, allow)
+        trainer.strategy.worker = (worker, str(folder), *allow)
         try:
             ready = monotonic()
             if config["train"]:
                 fit(trainer, module, data, config, folder)
             trained = monotonic() - ready
             numbers = evaluate(trainer, module, data, config, folder)
+        except RuntimeError as error:
+            if not isinstance(error, Diverged) and (found := waited_for(getattr(trainer.strategy.launcher, "procs", ()))):
+                raise found from None
+            raise
         finally:
             leave_group()
         if trainer.is_global_zero:
             numbers |= {"train_seconds": round(trained, 1), "seconds": round(monotonic() - began, 1)}
-            write_json(folder / "metrics.json", numbers)
-            summarise(loggers, numbers)
             known = baselines_of(data) if config["test"] and module.unit in ("bpd", "nll") else {}
             if data.source.columns is not None:
                 numbers |= {f"baselines/{name}": score for name, (score, _) in known.items()}
                 numbers |= {f"baselines/{name}_se": error for name, (_, error) in known.items()}
-                write_json(folder / "metrics.json", numbers)
+            write_json(folder / "metrics.json", numbers)
+            summarise(loggers, numbers)
             show(numbers, known, folder)
     return numbers
 
 
-def build_module(config: dict[str, Any], flow: Flow, blind: bool = False) -> FlowModule:
+def build_module(config: dict[str, Any], flow: Flow, blind: bool = False, allow: Sequence[str] = ()) -> FlowModule:
     """The flow with all that trains it."""
-    allow, metric = config["allow"], config["optimized_metric"]
-    schedule = build(config["scheduler"], allow)
+    metric = config["optimized_metric"]
+    schedule = build(config["scheduler"], "scheduler", allow)
+    if schedule.get("interval") not in ("step", "epoch"):
+        raise Refused(f"scheduler.interval={shown(schedule.get('interval'))} counts nothing: take step or epoch")
     module = FlowModule(
         flow,
-        objective=build(config["objective"], allow),
-        optimizer=build(config["optimizer"], allow),
-        scheduler=schedule["recipe"],
+        objective=build(config["objective"], "objective", allow, Objective),
+        optimizer=build(config["optimizer"], "optimizer", allow, Optimizer),
+        scheduler=schedule.get("recipe"),
         interval=schedule["interval"],
         num_samples=config["num_samples"],
         seed=config["seed"],
@@ -95,16 +117,20 @@ def build_module(config: dict[str, Any], flow: Flow, blind: bool = False) -> Flo
     return module
 
 
-def build_trainer(config: dict[str, Any], folder: Path, loggers: list) -> pl.Trainer:
+def build_trainer(config: dict[str, Any], folder: Path, loggers: list, allow: Sequence[str] = ()) -> pl.Trainer:
+    callbacks = {}
     for name, page in (config["callbacks"] or {}).items():
         if page is not None and "_target_" not in page:
             cure = f"take callbacks=[default,{name}], or ~callbacks.{name}"
             raise Refused(f"callbacks.{name} has options and was not chosen: {cure}")
-    callbacks = build(config["callbacks"], config["allow"]) or {}
+        if page is not None:
+            callbacks[name] = build(page, "callbacks", allow, pl.Callback)
     return build(
         config["trainer"],
-        config["allow"],
-        callbacks=[callback for callback in callbacks.values() if callback is not None],
+        "trainer",
+        allow,
+        pl.Trainer,
+        callbacks=[*callbacks.values()],
         logger=loggers,
         enable_progress_bar="progress" in callbacks,
         plugins=[AtomicIO()],
@@ -119,7 +145,9 @@ def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: d
     if checkpoint is None:
         initialise(module.flow, data, config["seed"])
     else:
-        load_flow(module.flow, read(checkpoint), checkpoint)
+        content = read(checkpoint)
+        refuse_other_state(content, trainer, module, checkpoint)
+        load_flow(module.flow, content, checkpoint)
     if config["compile"]:
         module.flow.transform.compile()
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -165,6 +193,9 @@ def evaluate(
     if checkpoint is not None:
         load_flow(module.flow, read(checkpoint), checkpoint)
     module.flow.eval().refresh()
+    # Lightning's counts, under which the scores are logged, are other ones where a run that had been trained was resumed.
+    fit = trainer.fit_loop
+    fit.epoch_loop._batches_that_stepped, fit.epoch_progress.current.completed = trainer.global_step, module.epoch
     loops = (trainer.validate, trainer.test) if config["test"] else (trainer.validate,)
     results = [result for loop in loops for result in loop(module, datamodule=data, verbose=False)]
     return {
@@ -195,7 +226,10 @@ def baselines_of(data: FlowDataModule) -> dict[str, tuple[float, float]]:
 
 def write_log(folder: Path) -> None:
     """Sends the process's log to ``train.log``; the terminal keeps the table and the sentences."""
-    handler = logging.FileHandler(folder / "train.log")
+    log = folder / "train.log"
+    if log.exists() and rank_zero_only.rank == 0:
+        mend(log)
+    handler = logging.FileHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from laminar.config.whole import whole
 from laminar.flows.draw import classes_of, draw, of_class, some_context
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context, rows_of
@@ -15,8 +16,10 @@ from laminar.pictures import latents, traversals
 from laminar.pictures.densities import densities
 from laminar.pictures.sheet import grid, pixels, save, sheet
 from laminar.refused import Refused
+from laminar.runs.links import below
 from laminar.runs.open import open_data, open_run, split_of
 from laminar.runs.rows import given_by, write_rows
+from laminar.runs.same import compare
 
 MODES = ("sample", "reconstruct", "interpolate")
 
@@ -31,7 +34,7 @@ def start(config: DictConfig) -> None:
         raise Refused(f"temperature={config.temperature} leaves no distribution: take a number above 0, 1 for the model")
     if config.mode == "interpolate" and config.steps < 2:
         raise Refused(f"steps={config.steps} has no two ends: take 2 or more")
-    flow, trained, folder = open_run(config.run, config.device, config.allow)
+    flow, trained, folder, known = open_run(config.run, config.device, config.allow)
     if config.inverse is not None:
         flow.decode_by(config.inverse, config.tolerance)
     data, given = open_data(trained, config.data, config.allow), None
@@ -46,7 +49,9 @@ def start(config: DictConfig) -> None:
         values = draw(flow, count, context, config.temperature, config.seed, **how)
         drawn = {"values": values, "labels": (context or {}).get("label")}
     else:
-        drawn = revisit(flow, split_of(data, config.split), config)
+        split = split_of(data, config.split)
+        compare(config.run, known, flow.space, data, config.split)
+        drawn = revisit(flow, split, config)
     if out.suffix == ".csv":
         out.parent.mkdir(parents=True, exist_ok=True)
         write_rows(drawn["values"], data.source, out, given)
@@ -68,7 +73,8 @@ def place(config: DictConfig, flow: Flow, folder: Path, table: bool = False) -> 
         words += [] if config.label is None else [f"label{config.label}"]
         words += [] if config.given is None else [f"given-{Path(config.given).stem}"]
         rows = ".csv" if table and config.mode == "sample" else ".npz"
-        out = folder / "samples" / ("-".join(words) + (".png" if drawable(flow, config.mode) and rows == ".npz" else rows))
+        name = "-".join(words) + (".png" if drawable(flow, config.mode) and rows == ".npz" else rows)
+        out = below(folder, "samples") / name
     if out.suffix not in (".png", ".npz", ".csv"):
         raise Refused(f"out={out} is neither .png nor .npz, nor .csv for a table")
     if out.suffix == ".csv" and not (table and config.mode == "sample"):
@@ -129,7 +135,8 @@ def write(flow: Flow, drawn: dict[str, Tensor | None], out: Path, config: DictCo
     if out.suffix == ".npz":
         names = {"values": "images"} if flow.space.is_image else {}
         arrays = {names.get(name, name): _stored(flow, name, part) for name, part in drawn.items() if part is not None}
-        np.savez_compressed(out, **arrays)
+        with whole(out) as file:
+            np.savez_compressed(file, **arrays)
     elif not flow.space.is_image:
         densities(flow, values, out, config.n)
     elif config.mode == "sample":

@@ -6,59 +6,87 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
+from laminar.config.allow import packages
 from laminar.config.knobs import unread
 from laminar.config.pages import recompose
-from laminar.refused import Refused, say
-from laminar.runs.folder import claim, read_config, write_composition, write_config
+from laminar.config.plain import refuse_unplain
+from laminar.config.whole import write_text
+from laminar.refused import Refused, say, stoppable
+from laminar.runs.folder import claim, numbers_of, read_config, write_composition
+from laminar.runs.links import refuse_links
 from laminar.runs.outcome import FAILURE, WORST, score
+from laminar.runs.owner import owning
 from laminar.runs.run import run
+from laminar.runs.same import CHANGED
 from laminar.runs.untuned import untold
 from laminar.training.callbacks.nonfinite import Diverged
+from laminar.training.lost_rank import RankLost
 
 WORKER = "laminar.runs.worker"
 RESUMABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "test", "num_samples")
 
 
 def start(config: DictConfig) -> float:
-    """A new run in the folder that Hydra chose. Gives the number that a sweep minimises."""
+    """A new run in a folder of its own: the one that Hydra chose, or one beside it. Gives the number that a sweep minimises."""
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    claim(folder)
-    words = list(hydra.overrides.task)
-    if added := untold(config, words):
-        print(f"data=table, untuned: {' '.join(added)}", flush=True)
-        config, words = recompose("train", added + words), added + words
-    write_composition(folder, config, hydra)
-    idle = unread(OmegaConf.to_container(config), words)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
-    return attempt(plain, folder, words, in_sweep=hydra.mode == RunMode.MULTIRUN)
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    asked = in_sweep or any(word.partition("=")[0] == "hydra.run.dir" for word in hydra.overrides.hydra)
+    with owning(Path(hydra.runtime.output_dir), another=not asked) as folder:
+        claim(folder)
+        told(folder)
+        words = list(hydra.overrides.task)
+        if added := untold(config, words):
+            print(f"data=table, untuned: {' '.join(added)}", flush=True)
+            config, words = recompose("train", added + words), added + words
+        write_composition(folder, config, hydra)
+        idle = unread(OmegaConf.to_container(config), words)
+        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
+        refuse_unplain(plain, "the config of this run")
+        return attempt(plain, folder, words, in_sweep)
+
+
+def told(folder: Path) -> None:
+    """Tells Hydra which folder it is, before anything is resolved that asks for it."""
+    runtime = HydraConfig.instance().cfg.hydra.runtime
+    with read_write(runtime):
+        runtime.output_dir = str(folder)
 
 
 def resume(folder: str | Path, overrides: Sequence[str] = ()) -> float:
-    """Goes on with a run in its folder, from its ``last.ckpt``; a longer budget is all that may change."""
+    """Goes on with a run in its folder, from its ``last.ckpt``; a longer budget is all that may change, or ``data.changed``.
+
+    The numbers of the shorter budget stay beside, in ``metrics-<steps>.json``.
+    """
     folder = Path(folder)
-    plain = read_config(folder)
-    for word in overrides:
-        if word.split("=")[0] not in RESUMABLE:
-            raise Refused(f"{word} cannot change in the middle of a run: with resume= only {', '.join(RESUMABLE)} can")
-    if (folder / "metrics.json").exists() and not overrides:
-        raise Refused(f"{folder} is finished: to train it for longer, add trainer.max_steps= or trainer.max_epochs=")
-    if not (folder / "checkpoints" / "last.ckpt").exists():
-        raise Refused(f"{folder} has no checkpoints/last.ckpt to go on from: start the run anew")
-    longer = OmegaConf.merge(plain, OmegaConf.from_dotlist(list(overrides)))
-    return attempt(OmegaConf.to_container(longer), folder, overrides)
+    if not folder.is_dir():
+        raise Refused(f"resume={folder} is not a run folder: name one that laminar-train has made")
+    with owning(folder):
+        refuse_links(folder)
+        plain = read_config(folder)
+        budget = [word for word in overrides if word.split("=")[0] not in (CHANGED, "allow")]
+        for word in budget:
+            if word.split("=")[0] not in RESUMABLE:
+                raise Refused(f"{word} cannot change in the middle of a run: with resume= only {', '.join(RESUMABLE)} can")
+        if numbers_of(folder) and not budget:
+            raise Refused(f"{folder} is finished: to train it for longer, add trainer.max_steps= or trainer.max_epochs=")
+        if not (folder / "checkpoints" / "last.ckpt").exists():
+            raise Refused(f"{folder} has no checkpoints/last.ckpt to go on from: start the run anew")
+        longer = OmegaConf.to_container(OmegaConf.merge(plain, OmegaConf.from_dotlist(budget)))
+        return attempt(longer, folder, overrides)
 
 
 def attempt(plain: dict[str, Any], folder: Path, overrides: Sequence[str], in_sweep: bool = False) -> float:
     """Runs; a run that diverges ends with one sentence and status 1, or in a sweep with the worst score."""
-    write_config(folder, plain)
+    plain["allow"] = allow = packages(overrides)  # whatever a page or the folder says
+    last = folder / "checkpoints" / "last.ckpt"
     try:
-        return score(plain, run(plain, folder, overrides, worker=WORKER))
-    except Diverged as error:
+        with stoppable(lambda: f"go on with laminar-train resume={folder}" if last.exists() else "nothing was trained yet"):
+            return score(plain, run(plain, folder, overrides, WORKER, allow))
+    except (Diverged, RankLost) as error:
         say(error)
-        (folder / FAILURE).write_text(f"Diverged: {error}\n")
+        write_text(folder / FAILURE, f"{type(error).__name__}: {error}\n")
         if in_sweep:
             return WORST
         raise SystemExit(1) from None

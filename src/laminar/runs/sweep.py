@@ -1,15 +1,19 @@
 """Sweep: the table of all jobs at the end of a ``-m`` run."""
 
 import csv
-import json
 import traceback
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.experimental.callback import Callback
 
-from laminar.refused import Refused, say
+from laminar.config.whole import write_text
+from laminar.refused import Refused, say, sentences
+from laminar.runs.folder import numbers_of
 from laminar.runs.outcome import FAILURE, WORST
+from laminar.runs.owner import owning
 
 # What a score may be called; no torch is imported to know it.
 UNITS = ("bpd", "nll", "noisy_nll", "not_a_likelihood", "free_energy", "kl")
@@ -45,9 +49,18 @@ class SweepTable(Callback):
 
     failed = False
     folder: Path | None = None
+    owned: Any = None
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        self.folder = Path(config.hydra.sweep.dir)
+        from omegaconf import open_dict, read_write
+
+        asked = any(word.partition("=")[0] == "hydra.sweep.dir" for word in config.hydra.overrides.hydra)
+        with sentences():
+            self.owned = owning(Path(config.hydra.sweep.dir), another=not asked)  # given back when the process ends
+            self.folder = self.owned.__enter__()
+        with read_write(config), open_dict(config):  # the jobs are composed anew, by the words of Hydra's command line
+            config.hydra.sweep.dir = str(self.folder)
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(self.folder)}")
 
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         from hydra.core.utils import JobStatus
@@ -64,7 +77,7 @@ class SweepTable(Callback):
             folder = Path(job_return.hydra_cfg.hydra.runtime.output_dir)
             if not (folder / "metrics.json").exists():  # a finished run, which the job was about to overwrite
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / FAILURE).write_text(f"{type(error).__name__}: {error}\n")
+                write_text(folder / FAILURE, f"{type(error).__name__}: {error}\n")
             self.failed = True
             job_return.return_value, job_return.status = WORST, JobStatus.COMPLETED
         if self.folder is not None:  # None in a launcher's process of its own
@@ -79,11 +92,10 @@ class SweepTable(Callback):
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """One row for each job of a sweep's folder: the overrides that differ, status, scores, parameters, time."""
-    from omegaconf import OmegaConf
-
     jobs = sorted((path.parents[1] for path in folder.rglob(".hydra/overrides.yaml")), key=_natural)
-    overrides = [dict(word.partition("=")[::2] for word in OmegaConf.load(job / ".hydra/overrides.yaml")) for job in jobs]
-    numbers = [_numbers(job) for job in jobs]
+    words = [yaml.safe_load((job / ".hydra/overrides.yaml").read_text()) for job in jobs]  # as text: nothing is resolved
+    overrides = [dict(word.partition("=")[::2] for word in told) for told in words]
+    numbers = [numbers_of(job) for job in jobs]
     names = dict.fromkeys(name for words in overrides for name in words)
     differing = [name for name in names if len({words.get(name) for words in overrides}) > 1]
     shown = [name for name in NUMBERS if any(name in found for found in numbers)]
@@ -102,13 +114,14 @@ def write(folder: Path) -> list[dict[str, Any]]:
     """Writes the table of a sweep's folder as CSV and as Markdown; gives its rows."""
     rows = read(folder)
     if rows:
-        with (folder / "table.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        text = StringIO()
+        writer = csv.DictWriter(text, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(folder / "table.csv", text.getvalue())
         texts = [pretty(row) for row in rows]
         lines = [list(texts[0]), ["---"] * len(texts[0]), *([*text.values()] for text in texts)]
-        (folder / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+        write_text(folder / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
     return rows
 
 
@@ -143,16 +156,16 @@ def show(rows: list[dict[str, Any]], folder: Path) -> None:
     Console(width=None if console.is_terminal else 200).print(table)
 
 
-def _numbers(job: Path) -> dict[str, Any]:
-    path = job / "metrics.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def _status(job: Path) -> str:
-    if (job / "metrics.json").exists():
+    if numbers_of(job):
         return "done"
     failure = job / FAILURE
     return f"failed: {failure.read_text().partition(':')[0]}" if failure.exists() else "no result"
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value of Hydra's command line."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from laminar.data.files import open_table
+from laminar.data.options import check_options
+from laminar.data.table import Table
 
 TABLE = "laminar.data.table.Table"
 GROUPS = ("flow", "layer", "coupling", "net", "mix", "norm", "prior", "mask", "multiscale")  # whoever turns these knows sizes
@@ -45,6 +47,7 @@ def untold(config: Any, words: Sequence[str]) -> list[str]:
     keys = {word.lstrip("+~").partition("=")[0] for word in words}
     if config.data.get("_target_") != TABLE or keys & {"experiment", "ckpt_path", "debug", "hparams_search"}:
         return []
+    check_options(Table, {option: value for option, value in config.data.items() if not option.startswith("_")})
     table = open_table(Path(config.data.path), config.data.separator)
     others = {*(config.data.context or ()), config.data.group, config.data.split_column}
     columns = len(config.data.columns or [name for name in table.names if name not in others])

@@ -4,21 +4,21 @@ A checkpoint is Lightning's, with one more key: ``laminar: {format, config, spac
 containers and the data's Space. Nothing in it but tensors, numbers, strings, lists and dictionaries.
 """
 
-import os
-import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from laminar.config.formats import FORMAT, translate
-from laminar.config.recipe import build
+from laminar.config.formats import translate
+from laminar.config.recipe import build, cook
 from laminar.config.settings import Pages, replaced
+from laminar.config.whole import whole
 from laminar.flows.flow import Flow
 from laminar.flows.space import Space
 from laminar.refused import Refused
+from laminar.training.verified import opened
 
 
 class AtomicIO(CheckpointIO):
@@ -26,16 +26,11 @@ class AtomicIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
+            with whole(path) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             raise Refused(f"{path} could not be written ({error}): is the disk full, or the folder read-only?") from error
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict:
@@ -46,18 +41,11 @@ class AtomicIO(CheckpointIO):
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU. Runs no code from the file (``weights_only``)."""
+    """A checkpoint's content, on the CPU, verified (``training/verified``). Runs no code from the file."""
     path = Path(path)
     if not path.is_file():
         raise Refused(f"there is no checkpoint {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-        raise Refused(f"{path} is not a readable checkpoint: it is truncated, or not one of Laminar's") from error
-    if not isinstance(checkpoint, dict) or "laminar" not in checkpoint:
-        raise Refused(f"{path} was not written by Laminar: it does not say which flow it holds")
-    if checkpoint["laminar"]["format"] > FORMAT:
-        raise Refused(f"{path} was written by a newer Laminar: update this one")
+    checkpoint = opened(path)
     checkpoint["laminar"]["config"] = translate(checkpoint["laminar"]["config"])
     return checkpoint
 
@@ -73,20 +61,43 @@ def find(run: str | Path) -> Path:
     raise Refused(f"{run} is not a run folder with checkpoints: give a run folder or a .ckpt file")
 
 
-def load(run: str | Path, allow: Sequence[str] = (), settings: Pages | None = None) -> tuple[Flow, dict[str, Any]]:
+def load(run: str | Path, allow: Sequence[str] | None = (), settings: Pages | None = None) -> tuple[Flow, dict[str, Any]]:
     """The flow of a run folder or checkpoint, in evaluation mode, and the run's resolved config.
 
     Its weights are those that validation scored (the average, where the run kept one). ``settings`` are other options for its
     parts, ``{"solver": {"rtol": 1e-7}}``, or other members, by their pages: see ``config/settings``.
     """
     path = find(run)
-    checkpoint = read(path)
+    return restored(read(path), path, allow, settings)
+
+
+def restored(
+    checkpoint: dict[str, Any], path: Path, allow: Sequence[str] | None = (), settings: Pages | None = None
+) -> tuple[Flow, dict[str, Any]]:
+    """What ``load`` gives, of a checkpoint that is read already."""
     config, space = checkpoint["laminar"]["config"], Space(**checkpoint["laminar"]["space"])
     config = {**config, "flow": replaced(config["flow"], settings or {}, allow)}
-    flow = in_precision(build(config["flow"], allow)(space), config)
+    flow = in_precision(cooked(build(config["flow"], "flow", allow, Flow), space, checkpoint, path), config)
     load_flow(flow, checkpoint, path)
     flow.eval().refresh()
     return flow, config
+
+
+def cooked(recipe: Callable[[Space], Flow], space: Space, checkpoint: dict[str, Any], path: Path) -> Flow:
+    """The flow of a recipe. A sketch that needs no memory goes before, and must have the shapes of the checkpoint's weights."""
+    try:
+        with torch.device("meta"):
+            sketch = recipe(space).state_dict()
+    except Refused:
+        raise
+    except Exception:  # a part that looks at its numbers while it is built, or what is refused below
+        sketch = {}
+    for name, number in sketch.items():
+        found = checkpoint["state_dict"].get(f"flow.{name}")
+        if found is not None and found.shape != number.shape:
+            shapes = f"{name} has the shape {tuple(found.shape)}, and here {tuple(number.shape)}"
+            raise Refused(f"{path} holds the weights of another architecture: {shapes}")
+    return cook(recipe, f"the flow of {path}", space)
 
 
 def in_precision(flow: Flow, config: dict[str, Any]) -> Flow:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from laminar.config.recipe import cook
 from laminar.flows import ledger, noise
 from laminar.flows.flow import Flow
 from laminar.flows.layer.latent import Latent
@@ -18,6 +19,7 @@ from laminar.flows.numerics import score
 from laminar.flows.preprocessing.standardise import Standardise
 from laminar.flows.space import Context
 from laminar.refused import Refused
+from laminar.training.ddp import mean_where_logged
 from laminar.training.metric import REPEATS, LogWeights
 from laminar.training.objective.objective import Objective
 from laminar.training.scores import Scores
@@ -78,6 +80,7 @@ class FlowModule(pl.LightningModule):
         self.optimizer, self.scheduler, self.interval = optimizer, scheduler, interval
         self.num_samples, self.seed, self.config = num_samples, seed, config
         self.scores = Scores(self.units, flow.space.size)  # of the stage that is being evaluated
+        self.epoch = 0  # the last one that was trained in
         self.validations, self.scored = 0, True  # so far in training; whether the one at hand asks for the likelihood
         trained = {id(parameter) for parameter in objective.trains(flow)}
         for parameter in flow.parameters():
@@ -86,6 +89,9 @@ class FlowModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.objective.to(self.device)
         self.refreshes = self.flow.refreshes
+
+    def on_train_epoch_start(self) -> None:
+        self.epoch = self.current_epoch
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.refreshes:
@@ -96,7 +102,7 @@ class FlowModule(pl.LightningModule):
             value = self.ask(self.objective, batch, "train", batch_idx)
         loss = (self.score(value) if self.objective.unit is None else -value).mean()
         terms = {f"train/{name}": torch.cat(noted).mean() for name, noted in notes.items()}
-        self.log_dict({self.train_name: loss} | terms, prog_bar=True)
+        self.log_dict(mean_where_logged(self.trainer, {self.train_name: loss} | terms), prog_bar=True)
         return loss
 
     @property
@@ -111,8 +117,8 @@ class FlowModule(pl.LightningModule):
         self.scores, self.found = self.no_scores(), []
         if self.trainer.state.fn == "fit":
             self.validations += 1
-            every, ends = self.objective.likelihood_every or 1, self.trainer.global_step >= self.trainer.max_steps > 0
-            self.scored = ends or self.validations % every == 0
+            every = self.objective.likelihood_every or 1
+            self.scored = self.trainer.should_stop or self.validations % every == 0
         else:
             self.scored = True
         if self.trainer.state.fn == "fit" and self.refreshes:
@@ -124,7 +130,7 @@ class FlowModule(pl.LightningModule):
         checkpoint["validations"] = self.validations
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.validations = checkpoint.get("validations", 0)
+        self.validations, self.epoch = checkpoint.get("validations", 0), checkpoint["epoch"]
 
     def calibrate(self) -> None:
         """Gives batch norms that want them the statistics of the training split: the same rows and noise on every rank."""
@@ -251,10 +257,10 @@ class FlowModule(pl.LightningModule):
             self.log("test/nll_standardised_se", numbers["nll_se"].float())
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer([parameter for parameter in self.flow.parameters() if parameter.requires_grad])
+        optimizer = cook(self.optimizer, "optimizer", [weight for weight in self.flow.parameters() if weight.requires_grad])
         if self.scheduler is None:
             return optimizer
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.interval},
+            "lr_scheduler": {"scheduler": cook(self.scheduler, "scheduler", optimizer), "interval": self.interval},
         }

@@ -6,14 +6,17 @@ from math import cos, pi
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from laminar.flows.recipe import recipe
 from laminar.refused import Refused
 
 
+@recipe
 def warmup(optimizer: Optimizer, warmup: int) -> LambdaLR:
     """Linear from 1/warmup to 1, then constant."""
     return LambdaLR(optimizer, _rise(warmup))
 
 
+@recipe
 def cosine(optimizer: Optimizer, warmup: int, total: int, floor: float = 0.0) -> LambdaLR:
     """Linear to 1 over ``warmup``, then half a cosine down to ``floor`` at ``total`` (Loshchilov, Hutter 2017)."""
     if total <= warmup:
@@ -30,6 +33,7 @@ def cosine(optimizer: Optimizer, warmup: int, total: int, floor: float = 0.0) ->
     return LambdaLR(optimizer, factor)
 
 
+@recipe
 def exponential(optimizer: Optimizer, decay: float, warmup: int = 0, hold: int = 0, floor: float = 0.0) -> LambdaLR:
     """Linear to 1 over ``warmup``, constant for ``hold``, then times ``decay`` every step, never below ``floor``."""
     rise = _rise(warmup)

@@ -64,7 +64,8 @@ class Residual(Transform):
                 return self.net.carry(x, tangents, context, given)
 
         hand = carry if self.net.carries else None
-        y, log_det = self.trace.log_det(field, x.flatten(1), given, self.net.beside(), self.training, hand)
+        with full_precision(x):  # of the rows v^T J too: autograd goes back in whatever precision holds then
+            y, log_det = self.trace.log_det(field, x.flatten(1), given, self.net.beside(), self.training, hand)
         return x + y.view_as(x), log_det
 
     @torch.compiler.disable

@@ -1,55 +1,19 @@
 """The parts of Flow++'s networks (Ho et al. 2019; github.com/aravindsrinivas/flowpp). Tensors are ``(B, H, W, C)`` here."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from laminar.flows.initialise import SetByData
+from laminar.flows.net.attention import attend
+from laminar.flows.net.data_init import Conv3x3, DataInit, normalise_weights
 from laminar.refused import Refused
 
 
 def concat_elu(h: Tensor) -> Tensor:
     """ELU of [h, -h]: twice the channels."""
     return F.elu(torch.cat([h, -h], -1))
-
-
-class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution of ``(B, H, W, C)``; the permutations only rename the axes of a channels-last tensor."""
-
-    def __init__(self, before: int, after: int):
-        super().__init__(before, after, 3, padding=1)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return super().forward(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class DataInit(SetByData):
-    """A layer that sets itself on the first batch: each output channel has standard deviation ``gain`` there.
-
-    Its mean is what the bias was before, 0 unless the layer is a head.
-    """
-
-    def __init__(self, layer: nn.Linear | nn.Conv2d, gain: float = 1.0):
-        super().__init__()
-        self.layer, self.gain = layer, gain
-        nn.init.zeros_(layer.bias)
-
-    @property
-    def bias(self) -> nn.Parameter:
-        return self.layer.bias
-
-    def forward(self, h: Tensor) -> Tensor:
-        if self.unset():
-            self._look(h)
-        return self.layer(h)
-
-    @torch.no_grad()
-    def _look(self, h: Tensor) -> None:
-        std, mean = torch.std_mean((self.layer(h) - self.bias).flatten(0, -2), 0, correction=0)
-        scale = self.gain / (std + 1e-8)
-        self.layer.weight.mul_(scale.view(-1, *[1] * (self.layer.weight.dim() - 1)))
-        self.bias.sub_(mean * scale)
-        self.settle()
 
 
 class GatedConv(nn.Module):
@@ -75,17 +39,73 @@ class GatedConv(nn.Module):
         return h + F.glu(self.second(self.dropout(concat_elu(inner))), -1)
 
 
+class GatedBlock(nn.Module):
+    """A gated convolution and LayerNorm; then gated attention and LayerNorm.
+
+    Args:
+        width, context, dropout, second: see ``GatedConv``.
+        attention: False replaces attention by a maximum over its three projections, as many parameters that look nowhere;
+            None leaves it out, with the LayerNorm behind it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        context: int = 0,
+        dropout: float = 0.0,
+        second: type[nn.Module] = nn.Linear,
+        heads: int = 4,
+        attention: bool | None = True,
+    ):
+        super().__init__()
+        self.conv = GatedConv(width, context, dropout, second)
+        self.norm_conv = nn.LayerNorm(width)
+        self.mix = None if attention is None else partial(attend, heads=heads) if attention else _largest
+        if self.mix:
+            self.project = DataInit(nn.Linear(width, 3 * width))
+            self.dropout = nn.Dropout(dropout)
+            self.gate = DataInit(nn.Linear(width, 2 * width), gain=0.1)
+            self.norm_mix = nn.LayerNorm(width)
+
+    def forward(self, h: Tensor, position: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        h = self.norm_conv(self.conv(h, context))
+        if self.mix is None:
+            return h
+        mixed = self.mix(self.project(h + position).flatten(1, 2)).view_as(h)
+        return self.norm_mix(h + F.glu(self.gate(self.dropout(mixed)), -1))
+
+
+def _largest(projections: Tensor) -> Tensor:
+    """Of three projections ``(B, T, 3 C)`` the largest for each channel, ``(B, T, C)``."""
+    return projections.unflatten(-1, (3, -1)).amax(-2)
+
+
 class Features(nn.Module):
     """What Flow++'s dequantizer reads of an image: ``(B, C, H, W) -> (B, width, H, W / columns)``.
 
     Neighbouring columns become channels, as the couplings of its q(u | x) see half of the columns; then a 3x3 convolution
     and ``depth`` gated ones.
 
+    Args:
+        norm: whether a LayerNorm follows each of them.
+        heads: of attention, which then follows each LayerNorm with another one; 0 for none.
+        weight_norm: whether lengths and directions of weights are apart.
+
     Attributes:
         event: shape of the features.
     """
 
-    def __init__(self, event: tuple[int, ...], width: int = 32, depth: int = 3, columns: int = 2, dropout: float = 0.0):
+    def __init__(
+        self,
+        event: tuple[int, ...],
+        width: int = 32,
+        depth: int = 3,
+        columns: int = 2,
+        dropout: float = 0.0,
+        norm: bool = False,
+        heads: int = 0,
+        weight_norm: bool = False,
+    ):
         super().__init__()
         if len(event) != 3 or event[2] % columns:
             raise Refused(
@@ -95,10 +115,14 @@ class Features(nn.Module):
         channels, height, wide = event
         self.event, self.columns = (width, height, wide // columns), columns
         self.first = DataInit(Conv3x3(channels * columns, width))
-        self.blocks = nn.ModuleList(GatedConv(width, dropout=dropout, second=Conv3x3) for _ in range(depth))
+        block = partial(GatedBlock, heads=heads, attention=True if heads else None) if norm else GatedConv
+        self.blocks = nn.ModuleList(block(width, dropout=dropout, second=Conv3x3) for _ in range(depth))
+        self.position = nn.Parameter(0.01 * torch.randn(height, wide // columns, width)) if norm and heads else None
+        if weight_norm:
+            normalise_weights(self)
 
     def forward(self, image: Tensor) -> Tensor:
         h = self.first(image.permute(0, 2, 3, 1).unflatten(2, (-1, self.columns)).flatten(3))
         for block in self.blocks:
-            h = block(h)
+            h = block(h, self.position) if isinstance(block, GatedBlock) else block(h)
         return h.permute(0, 3, 1, 2)

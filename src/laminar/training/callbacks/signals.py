@@ -2,21 +2,21 @@
 
 import os
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from laminar.refused import STOPS
 from laminar.training.callbacks.checkpoints import has_stepped
 from laminar.training.ddp import agree
 
 
 class Signals(Callback):
     """The first signal in training ends the run after the current optimizer step (and the validation due with it), saved
-    in ``last.ckpt``, with exit status 128 + signal. A second one leaves at once, with the previous ``last.ckpt``. When
-    the final scores are being computed, all is saved, and the first one leaves at once.
+    in ``last.ckpt``, with exit status 128 + signal. A second one leaves at once, with the previous ``last.ckpt``. Before
+    and after training there is nothing to save, and the first one leaves at once, see ``stoppable``.
 
     Ranks agree every ``agree_every`` steps, so that all stop at the same one.
     """
@@ -27,7 +27,8 @@ class Signals(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.received = self.agreed = 0
-        _listen(self.receive)
+        for number in STOPS:  # until Lightning's loop ends, which puts the handlers of before back
+            signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:
@@ -57,20 +58,3 @@ class Signals(Callback):
             name, folder = signal.Signals(self.agreed).name, trainer.default_root_dir
             print(f"{name} after step {trainer.global_step}: go on with laminar-train resume={folder}", flush=True)
         raise SystemExit(128 + self.agreed)
-
-    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.state.fn != "fit":
-            _listen(_leave)
-
-    def on_test_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        _listen(_leave)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _listen(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Until Lightning's loop ends, which puts the handlers of before back."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, handler)

@@ -10,6 +10,9 @@ class RunLogger:
     def log_picture(self, name: str, path: Path, step: int) -> None:
         """A picture that lies in the run folder."""
 
+    def settle(self) -> None:
+        """Brings to the disk what was logged."""
+
     def summarise(self, numbers: Mapping[str, float | int | str]) -> None:
         """The run's final numbers."""
 

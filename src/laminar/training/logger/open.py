@@ -1,6 +1,6 @@
 """The loggers of one run: opened with it, told its config, closed with its exit code."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from laminar.training.logger.logger import RunLogger
 
 
 @contextmanager
-def open_loggers(config: Any, run_dir: str | Path) -> Iterator[list[RunLogger]]:
+def open_loggers(config: Any, run_dir: str | Path, allow: Sequence[str] = ()) -> Iterator[list[RunLogger]]:
     """The loggers that ``config.logger`` asks for, as ``Trainer(logger=...)`` takes them.
 
     ``metrics.csv`` is written beside any of them; ``logger=null`` means none. However the block is left, every logger
@@ -26,8 +26,8 @@ def open_loggers(config: Any, run_dir: str | Path) -> Iterator[list[RunLogger]]:
         return
     loggers: list[RunLogger] = [CSV(run_dir)]
     try:
-        if plain["logger"]["_target_"] != "laminar.training.logger.csv.CSV":
-            loggers.append(build(plain["logger"], plain.get("allow") or (), run_dir=run_dir))
+        if plain["logger"].get("_target_") != "laminar.training.logger.csv.CSV":
+            loggers.append(build(plain["logger"], "logger", allow, RunLogger, run_dir=run_dir))
         for logger in loggers:
             logger.log_hyperparams(plain)
         yield loggers
@@ -47,6 +47,13 @@ def log_picture(loggers: list[RunLogger], name: str, path: Path, step: int) -> N
     """Shows every logger a picture that lies in the run folder."""
     for logger in loggers:
         logger.log_picture(name, path, step)
+
+
+def settle(loggers: list[RunLogger]) -> None:
+    """Brings to the disk what was logged: a state that is saved next goes on behind it."""
+    for logger in loggers:
+        if isinstance(logger, RunLogger):
+            logger.settle()
 
 
 def _close(loggers: list[RunLogger], exit_code: int) -> None:

@@ -2,6 +2,7 @@
 
 import netrc
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import WandbLogger
 
+from laminar.config.whole import write_text
 from laminar.refused import Refused
 from laminar.training.logger.logger import RunLogger
 
@@ -107,8 +109,8 @@ def has_login() -> bool:
 
 
 def _run_id(folder: Path) -> str:
-    """The run folder's own id, made on first use."""
+    """The run folder's own id, made on first use, and anew where the file holds something else."""
     file = folder / "run_id"
-    if not file.exists():
-        file.write_text(secrets.token_hex(4))
+    if not file.is_file() or file.is_symlink() or not re.fullmatch(r"[0-9a-f]{8}", file.read_text().strip()):
+        write_text(file, secrets.token_hex(4))
     return file.read_text().strip()

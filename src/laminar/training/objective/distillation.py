@@ -1,6 +1,5 @@
 """Density distillation (Parallel WaveNet, van den Oord et al. 2017, https://arxiv.org/abs/1711.10433)."""
 
-from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -26,19 +25,18 @@ class Distillation(OwnDraws):
     Args:
         teacher: the run folder of a flow on the same data, of which the best weights are taken.
         num_samples: draws for each row of a batch.
-        allow: further packages that the teacher's config may name.
     """
 
     unit = "kl"
 
-    def __init__(self, teacher: str | None = None, num_samples: int = 1, allow: Sequence[str] = ()):
+    def __init__(self, teacher: str | None = None, num_samples: int = 1):
         super().__init__(num_samples)
         if teacher is None:
             raise Refused("objective=distillation learns from a flow that is trained: give its folder, objective.teacher=<run>")
         self.name, best = f"objective.teacher={teacher}", Path(teacher) / "checkpoints" / "best.ckpt"
         if not best.is_file():
             raise Refused(f"{self.name} has no checkpoints/best.ckpt: give the run folder of a flow that was validated")
-        self.teacher, _ = load(best, allow)
+        self.teacher, _ = load(best, None)
         self.teacher.requires_grad_(False)
         self.shared, self.body = 0, self.teacher.density()
 

@@ -1,7 +1,5 @@
 """A target that somebody else has written, by its name."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from laminar.config.recipe import build
@@ -13,14 +11,13 @@ class Function(Target):
     """A function of your own, log p(x) up to a constant, ``(B, *event) -> (B,)``.
 
     Args:
-        name: ``package.module.function``, of a package that ``allow`` holds.
-        allow: further packages that a config may name.
+        name: ``package.module.function``, of a package that ``allow=`` names.
     """
 
-    def __init__(self, name: str | None = None, allow: Sequence[str] = ()):
+    def __init__(self, name: str | None = None):
         if name is None:
             raise Refused("target=function needs its name: target.name=mypackage.log_density allow=[mypackage]")
-        self.function = build({"_target_": name, "_partial_": True}, allow)
+        self.function = build({"_target_": name, "_partial_": True}, "target")
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.function(x)
