@@ -9,6 +9,7 @@ import pytest
 import torch
 from engine import prepared, run
 
+from laminar.commands import train
 from laminar.config.pages import compose
 from laminar.data.datamodule import FlowDataModule
 from laminar.data.digits import Digits
@@ -153,6 +154,28 @@ def test_other_data_are_accepted_once_and_both_are_recorded(copy):
     resume(copy / "run", ["trainer.max_steps=8", "data.changed=accept"])
     environment = json.loads((copy / "run" / "environment.json").read_text())["split"]
     assert len(environment["before"]) == 2 and environment["test"] == known["test"]
+
+
+@pytest.mark.parametrize("beats", [False, True])
+def test_a_score_of_other_rows_is_no_score_to_beat(copy, beats):
+    """The first validation on other rows is the best of these; where they are the same, the score before them stands."""
+    last = copy / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = read(last)
+    name, state = next((name, state) for name, state in checkpoint["callbacks"].items() if "best" in state)
+    state["best"] = -100.0
+    torch.save(checkpoint, last)
+    files = {"train": images(change=60)} if beats else {"test": images(20, change=1)}
+    save(copy, **files)
+    longer(copy, "data.changed=accept")
+    assert (read(last)["callbacks"][name]["best"] > 0) is beats
+    assert (read(last.with_name("best.ckpt"))["global_step"] == 6) is beats
+
+
+def test_other_data_are_accepted_beside_resume_alone(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["laminar-train", "data=moons", "data.changed=accept"])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 2 and "data.changed= is said beside resume=<run folder>" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_does_not_know_its_data_goes_on(copy):

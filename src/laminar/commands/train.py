@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from laminar.commands.door import enter
-from laminar.refused import sentences, stoppable
+from laminar.refused import Refused, sentences, stoppable
 
 
 def main() -> None:
@@ -23,6 +23,9 @@ def main() -> None:
     if resumed:
         with stoppable(), sentences():
             resume(resumed[-1], [word for word in sys.argv[1:] if not word.startswith("resume=")])
+    elif any(word.startswith("data.changed=") for word in sys.argv[1:]):
+        with sentences():
+            raise Refused("data.changed= is said beside resume=<run folder>, of data that a run goes on with: leave it out")
     else:
         enter("train", start, __doc__)
 

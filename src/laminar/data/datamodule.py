@@ -24,12 +24,14 @@ class FlowDataModule(LightningDataModule):
         splits: the rows, read when first asked for.
         space: one example, with its levels and the shapes of its context; that of ``label`` is the number of classes.
         before: the splits' digests before a run's data changed, the oldest first.
+        changed: whether those of validation are others than the scores of the run so far are of.
     """
 
     def __init__(self, source: Source, dequantization: Any = None, seed: int = 0):
         super().__init__()
         self.source, self.dequantization, self.seed = source, dequantization, seed
         self.before: list[dict[str, dict]] = []
+        self.changed = False
         self._digests: dict[str, dict] = {}
 
     @cached_property

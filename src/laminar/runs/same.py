@@ -47,6 +47,7 @@ def go_on(folder: Path, data: FlowDataModule, accept: bool) -> None:
             "these"
         )
     data.before.append({name: then[name] for name in SPLITS})
+    data.changed = bool(changes(then, data, ["val"]))
 
 
 def compare(run: str, then: Mapping[str, Any] | None, trained: Space, data: FlowDataModule, split: str) -> dict[str, Any]:

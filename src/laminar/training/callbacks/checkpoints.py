@@ -34,6 +34,10 @@ class Checkpoints(Checkpoint):
     def path(self, trainer: pl.Trainer, name: str) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.datamodule.changed:
+            self.best = inf
+
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step  # of the loggers; a resume may set it back
 

@@ -1,6 +1,9 @@
 """EarlyStopping: an end to training that validation no longer rewards."""
 
+from math import inf
+
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import EarlyStopping as Lightnings
 
 
@@ -16,6 +19,10 @@ class EarlyStopping(Lightnings):
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         self.monitor = f"val/{module.unit}"
         super().setup(trainer, module, stage)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.datamodule.changed:
+            self.best_score = torch.tensor(inf)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if module.scored:
