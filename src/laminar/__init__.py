@@ -6,8 +6,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "load": "runs.library",
+    "build": "runs.library",
     "Flow": "flows.flow",
     "Space": "flows.space",
+    "Score": "flows.rows",
     "Transform": "flows.transform",
     "Chain": "flows.compose.chain",
     "Step": "flows.layer.step",

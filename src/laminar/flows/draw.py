@@ -7,15 +7,9 @@ from torch import Tensor
 
 from laminar.flows import noise
 from laminar.flows.flow import Flow
+from laminar.flows.rows import at_once
 from laminar.flows.space import Context, rows_of
 from laminar.refused import Refused
-
-VALUES = 2**20
-
-
-def at_once(flow: Flow) -> int:
-    """Events that pass a flow together: about a million values, what a training batch of any model has."""
-    return max(1, VALUES // flow.space.size)
 
 
 def draw(

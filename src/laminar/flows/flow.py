@@ -17,7 +17,8 @@ from laminar.flows.layer.continuous import Continuous
 from laminar.flows.layer.latent import Latent
 from laminar.flows.norm.batchnorm import frozen_batch_statistics
 from laminar.flows.prior.prior import Prior
-from laminar.flows.space import Context, Space, repeated
+from laminar.flows.rows import Score, at_once, by_rows, context_of, data_of, mean_score, noise_of
+from laminar.flows.space import Context, Space, repeated, rows_of
 from laminar.flows.transform import Recipe, Transform
 from laminar.refused import Refused
 
@@ -25,7 +26,8 @@ from laminar.refused import Refused
 class Flow(nn.Module):
     """x -> z by ``transform``, z ~ ``prior``:  log p(x) = log p(z) + contribution.
 
-    Every number is in nats and belongs to the values as they are stored: pixels as integers, rows of a table.
+    Every number is in nats and belongs to the values as they are stored: pixels as integers, rows of a table. Rows may be
+    tensors, or arrays, which give arrays: see ``by_rows``.
 
     Args:
         space: the data's Space.
@@ -98,6 +100,7 @@ class Flow(nn.Module):
         names = [name for name, holds in (("bound", self.stochastic), (estimate, self.noisy)) if holds]
         return "+".join(names) or "exact"
 
+    @by_rows(data_of)
     def log_prob(self, x: Tensor, context: Context = None, num_samples: int = 1, chunk: int | None = None) -> Tensor:
         """log p(x) in nats, ``(B,)``; for a stochastic flow a lower bound, tighter with more samples.
 
@@ -114,6 +117,19 @@ class Flow(nn.Module):
             return self._log_weight(x, self._seen(context))
         log_weights = self.log_weights(x, context, num_samples, chunk)
         return log_weights.logsumexp(0) - log(len(log_weights))
+
+    def bits_per_dim(self, x: Tensor, context: Context = None, num_samples: int = 1, seed: int = 0) -> Score:
+        """Mean bits/dim of integers, its standard error over rows, and the grade of the number; without gradients.
+
+        Row i draws by (seed, i). K = ``num_samples`` tightens a bound: see ``log_prob``.
+        """
+        if not self.space.discrete:
+            raise Refused("bits/dim are of integers, and some of these data are real numbers: take nll(x), in nats")
+        return mean_score(self, x, context, "bpd", num_samples, seed)
+
+    def nll(self, x: Tensor, context: Context = None, num_samples: int = 1, seed: int = 0) -> Score:
+        """The mean of -log p(x) in nats, likewise."""
+        return mean_score(self, x, context, "nll", num_samples, seed)
 
     def log_weights(self, x: Tensor, context: Context = None, num_samples: int = 1, chunk: int | None = None) -> Tensor:
         """The logarithms of K importance weights p(x, draw) / q(draw | x), ``(K, B)``; one row for an exact flow."""
@@ -167,6 +183,12 @@ class Flow(nn.Module):
         """
         if temperature <= 0:
             raise Refused(f"temperature is above 0 (1 is the model itself), not {temperature}")
+        if not noise.keys_are_given():
+            context, most = context_of(self, context, n), at_once(self)
+            if n > most:
+                parts = (slice(first, min(first + most, n)) for first in range(0, n, most))
+                how = {"temperature": temperature, "guidance": guidance, "denoise": denoise}
+                return torch.cat([self.sample(rows.stop - rows.start, rows_of(context, rows), **how) for rows in parts])
         z, seen = self.prior.sample(n, temperature), self._seen(context)
         noisy = self._dequantizer is not None and self._dequantizer.sigma is not None
         way = self.locate(Dequantization)[2] if noisy and denoise else self.transform
@@ -205,11 +227,13 @@ class Flow(nn.Module):
         x, log_det = self.transform.inverse_with_log_det(z, self._seen(context))
         return x, self.prior.log_prob(z) - log_det
 
+    @by_rows(data_of)
     def encode(self, x: Tensor, context: Context = None, mean: bool = False) -> Tensor:
         """The noise behind x, ``(B, D)``. With ``mean``, draws on the way are replaced by their centres."""
         with noise.centre() if mean else nullcontext():
             return self.transform(x, self._seen(context))[0]
 
+    @by_rows(noise_of)
     def decode(self, z: Tensor, context: Context = None, mean: bool = False) -> Tensor:
         """The data that noise z stands for: ``decode(encode(x)) == x`` for integers."""
         with noise.centre() if mean else nullcontext():

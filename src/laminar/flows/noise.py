@@ -98,6 +98,11 @@ def mix(*words) -> np.ndarray:
     return key
 
 
+def keys_are_given() -> bool:
+    """Whether rows have keys here: a source is open."""
+    return _source.get() is not None
+
+
 @contextmanager
 def source(keys: np.ndarray) -> Iterator[None]:
     """Draws inside depend on the rows' keys ``(B,)`` alone (see ``mix``)."""
