@@ -155,6 +155,11 @@ REALNVP = Scheme(
     ],
     last=[[partial(Checkerboard), 2]],
 )
+INTERLACED = Scheme(
+    every=[partial(Squeeze, order="diagonal"), [partial(Channel), 1]],
+    then=[[partial(Channel), 1]],
+    last=[],
+)
 GLOW = Scheme(every=[Squeeze, [partial(Channel), 2]])
 
 TRANSFORMS = {
@@ -210,6 +215,10 @@ TRANSFORMS = {
     "multiscale_flat": (partial(Multiscale, scheme=Scheme([[partial(Checkerboard), 2]]), step=step()), GREY),
     "multiscale_realnvp": (
         partial(Multiscale, levels=2, scheme=REALNVP, step=step(where="moved", after=[BatchNorm])),
+        GREY,
+    ),
+    "multiscale_interlaced": (
+        partial(Multiscale, levels=3, scheme=INTERLACED, step=step(), top=partial(Chain, parts=[Flatten, autoregressive()])),
         GREY,
     ),
     "multiscale_glow": (

@@ -14,8 +14,9 @@ class Level(Chain):
     Args:
         scheme: the program.
         step: recipe ``(space, mask)`` of its steps.
+        level: its number, from 0.
         last: whether it is the last level, which a scheme may treat apart.
     """
 
-    def __init__(self, space: Space, scheme: Scheme, step: Callable[..., Transform], last: bool = True):
-        super().__init__(space, scheme(step, last))
+    def __init__(self, space: Space, scheme: Scheme, step: Callable[..., Transform], level: int = 0, last: bool = True):
+        super().__init__(space, scheme(step, level, last))

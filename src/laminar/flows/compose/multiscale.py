@@ -44,7 +44,7 @@ class Multiscale(Transform):
         for level in range(levels):
             last = level == levels - 1
             try:
-                body = Level(here, scheme, step, last)
+                body = Level(here, scheme, step, level, last)
                 cut = None if last else Channel(body.codomain)
             except Refused as no:
                 where = f"level {level + 1} of {levels}, an event of shape {here.event}"
@@ -58,8 +58,8 @@ class Multiscale(Transform):
                 ends.append(self.releases[-1].codomain if self.releases else cut.moved)
                 here = cut.given
         self.top = None if top is None else top(here)
-        self.rest = here.event
         ends.append(here if self.top is None else self.top.codomain)
+        self.rest = ends[-1].event
         self.slices = [slice(a, b) for a, b in pairwise(accumulate((end.size for end in ends), initial=0))]
         if any(end.upper != space.upper for end in ends):
             self.codomain = self.codomain.within(None)

@@ -52,7 +52,7 @@ class Scales(Multiscale):
         if not halves:
             programs = [[part for program in programs for part in program]]
         told = iter(programs)
-        super().__init__(space, lambda step, last: next(told), _nothing, len(programs))
+        super().__init__(space, lambda step, level, last: next(told), _nothing, len(programs))
 
 
 def _first(block: Sequence[Recipe]) -> list[Recipe]:
