@@ -37,12 +37,12 @@ SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
     {"space", "numerics", "noise", "recipe", "guidance", "ledger", "initialise", "fixed_point", "solver", "trace"},
-    {"transform", "order", "rows"},
+    {"transform", "order", "rows", "recompute"},
     {"context", "coupling", "mask", "net", "observation", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},
     {"layer"},
     {"flow"},
-    {"draw", "bridge", "naive"},
+    {"draw", "bridge", "naive", "memory"},
 ]
 FLOOR = {room: (height, 0) for height, rooms in enumerate(WINGS) for room in rooms}
 FLOOR |= {f"flows.{room}": (1, height) for height, rooms in enumerate(LIBRARY) for room in rooms}

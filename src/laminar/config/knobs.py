@@ -9,8 +9,8 @@ from laminar.refused import Refused
 
 OWN = {
     *("task_name", "name", "tags", "seed", "train", "test", "ckpt_path", "resume", "optimized_metric", "published"),
-    *("num_samples", "compile", "flow", "data", "objective", "optimizer", "scheduler", "trainer", "callbacks", "logger"),
-    *("allow", "size"),
+    *("num_samples", "compile", "memory", "flow", "data", "objective", "optimizer", "scheduler", "trainer", "callbacks"),
+    *("logger", "allow", "size"),
 }
 
 _WORD = re.compile(r"[\w.]+")

@@ -24,6 +24,7 @@ class Transform(nn.Module):
         noisy        its contribution is an estimate
         biased       that estimate's mean is another number: a series broken off
         invertible   ``inverse(forward(x))`` is x; false where the way back draws (an absolute value, a maximum, a sorting)
+        closed       and that in one pass, by a formula: it costs what forward does, and is as accurate
 
     Attributes:
         domain: the Space of x.
@@ -55,6 +56,10 @@ class Transform(nn.Module):
     @property
     def invertible(self) -> bool:
         return all(part.invertible for part in parts_of(self))
+
+    @property
+    def closed(self) -> bool:
+        return self.invertible and all(part.closed for part in parts_of(self))
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """A run, from config to numbers."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from laminar.flows import noise
 from laminar.flows.compose.chain import Chain, links_of
 from laminar.flows.flow import Flow
 from laminar.flows.initialise import SetByData, initialising
+from laminar.flows.memory import remember
 from laminar.flows.space import Context
 from laminar.flows.transform import Transform
 from laminar.refused import Refused, shown
@@ -148,9 +150,18 @@ def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: d
         content = read(checkpoint)
         refuse_other_state(content, trainer, module, checkpoint)
         load_flow(module.flow, content, checkpoint)
+    recalling(module.flow, config.get("memory", "store"))
     if config["compile"]:
         module.flow.transform.compile()
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def recalling(flow: Flow, how: str) -> None:
+    """Has the flow keep as much as ``memory`` says, and tells which parts keep all of theirs nevertheless."""
+    kept = remember(flow, how)
+    if kept and rank_zero_only.rank == 0:
+        reasons = [f"{number} {reason}" for reason, number in Counter(kept.values()).items()]
+        print(f"memory={how}, and all is kept of {len(kept)} parts: {'; '.join(reasons)}", flush=True)
 
 
 def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:

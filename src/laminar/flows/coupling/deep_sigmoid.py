@@ -24,6 +24,8 @@ class DeepSigmoid(Law):
         components: K.
     """
 
+    closed = False
+
     def __init__(self, components: int = 16):
         if components < 1:
             raise Refused(f"coupling.components={components}: a sum of sigmoids needs at least 1 component")

@@ -33,6 +33,8 @@ class DenseDeepSigmoid(Law):
         width: H.
     """
 
+    closed = False
+
     def __init__(self, layers: int = 2, width: int = 16):
         if min(layers, width) < 1:
             raise Refused(f"coupling.layers={layers} and coupling.width={width} must both be at least 1")

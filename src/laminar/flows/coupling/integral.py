@@ -33,6 +33,8 @@ class Integral(Law):
         nodes: n.
     """
 
+    closed = False
+
     def __init__(self, embedding: int = 20, width: int = 50, depth: int = 2, nodes: int = 20):
         if min(embedding, width, depth, nodes) < 1:
             raise Refused("coupling.embedding, coupling.width, coupling.depth and coupling.nodes must all be at least 1")

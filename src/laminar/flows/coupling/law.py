@@ -17,11 +17,13 @@ class Law:
     Attributes:
         arity: parameters per element that the conditioner gives.
         shared: parameters that the layer learns.
+        closed: whether its inverse is a formula, as accurate as the law itself.
         linear: whether y is an affine function of x, so that one value alone stays a Gaussian, however many laws move it.
     """
 
     arity: int
     shared: int = 0
+    closed: bool = True
     linear: bool = False
 
     def start(self, generator: torch.Generator) -> Tensor:

@@ -33,6 +33,7 @@ class Mixture(Law):
     """
 
     precision: float
+    closed = False
 
     def __init__(self, components: int, onto: str):
         if components < 1:

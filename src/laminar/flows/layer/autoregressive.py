@@ -34,6 +34,8 @@ class Autoregressive(Transform):
         tolerance: for jacobi, a relative change that counts as none; 0 for rounding.
     """
 
+    closed = False
+
     def __init__(
         self,
         space: Space,

@@ -57,6 +57,8 @@ class Continuous(Transform):
 
     name = ""
 
+    closed = False
+
     def __init__(
         self,
         space: Space,

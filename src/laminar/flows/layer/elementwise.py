@@ -65,6 +65,10 @@ class Elementwise(Transform):
             params = params + self.shift(seen).to(like.dtype).view(-1, *params.shape)
         return steered(params.expand(len(like), -1, *like.shape[1:])), *([shared] if self.law.shared else [])
 
+    @property
+    def closed(self) -> bool:
+        return self.law.closed
+
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         z, log_slope = self.law(x, *self._params(x, context))
         return z, sum_event(log_slope)

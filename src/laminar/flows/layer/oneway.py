@@ -22,6 +22,8 @@ class OneWay(Transform):
         net: recipe ``(seen, asked, arity)`` of that net.
     """
 
+    closed = False
+
     def __init__(self, space: Space, start: Sequence[Tensor], net: Callable[..., Net] | None = None):
         super().__init__(space, space.within(None))
         if not space.is_vector:

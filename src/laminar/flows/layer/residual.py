@@ -29,6 +29,8 @@ class Residual(Transform):
         NoContraction: on the way back, where the constant is not below 1.
     """
 
+    closed = False
+
     def __init__(self, space: Space, net: Callable[..., Contraction], trace: Callable[[], Trace], first: bool = False):
         super().__init__(space, space.within(None))
         kind = getattr(net, "func", net)

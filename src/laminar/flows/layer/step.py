@@ -56,6 +56,10 @@ class Step(Transform):
         self.after = chains(outside, after, pair[1])
         self.codomain = behind(self.after.values(), outside).space
 
+    @property
+    def closed(self) -> bool:
+        return super().closed and self.coupling.law.closed
+
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         log_dets = []
 
