@@ -36,7 +36,7 @@ SOURCE, CONF = ROOT / "src" / "laminar", ROOT / "conf"
 
 WINGS = [{"refused"}, {"flows", "config"}, {"data", "pictures"}, {"training"}, {"runs"}, {"commands"}]
 LIBRARY = [  # the floors within flows
-    {"space", "numerics", "noise", "recipe", "guidance", "ledger", "initialise", "fixed_point", "solver", "trace"},
+    {"space", "units", "numerics", "noise", "recipe", "guidance", "ledger", "initialise", "fixed_point", "solver", "trace"},
     {"transform", "order", "rows", "recompute"},
     {"context", "coupling", "mask", "net", "observation", "prior"},
     {"compose", "mix", "norm", "reshape", "preprocessing", "dequantization"},

@@ -16,15 +16,15 @@ from laminar.flows.dequantization.gaussian import GaussianNoise
 from laminar.flows.dequantization.none import Reals
 from laminar.flows.dequantization.uniform import Uniform
 from laminar.flows.flow import Flow
-from laminar.flows.numerics import UNITS
 from laminar.flows.preprocessing.affine import Affine
 from laminar.flows.preprocessing.logit import Logit
 from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.prior.uniform import Uniform as UniformPrior
 from laminar.flows.space import Space
+from laminar.flows.units import UNITS
 from laminar.pictures import curves
 from laminar.refused import Refused
-from laminar.runs import evaluate, sweep, table
+from laminar.runs import evaluate
 from laminar.runs.run import run
 from laminar.training.logger.csv import read
 
@@ -119,7 +119,3 @@ def test_integers_of_known_probabilities_report_their_excess_in_nats(tmp_path):
     numbers = run(prepared(tmp_path, *words), tmp_path)
     entropy = 2.657668  # bits
     assert numbers["test/excess"] == pytest.approx((numbers["test/bpd"] - entropy) * 0.693147, abs=0.02)
-
-
-def test_tables_know_every_unit():
-    assert tuple(UNITS) == sweep.UNITS and table.UNITS is UNITS

@@ -8,14 +8,6 @@ from torch import Tensor
 
 LOG2 = log(2.0)
 Moments = tuple[int, Tensor, Tensor]
-UNITS = {  # how a flow's number is told -> how tables and axes call it
-    "bpd": "bits/dim",
-    "nll": "nats",
-    "noisy_nll": "nats of noisy reals",
-    "not_a_likelihood": "not a likelihood",
-    "free_energy": "nats of free energy",
-    "kl": "nats of KL",
-}
 
 
 def sum_event(values: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from laminar.flows.numerics import UNITS
+from laminar.flows.units import UNITS
 from laminar.pictures.figure import BLUE, FAINT, ORANGE, figure
 
 

@@ -14,8 +14,8 @@ from laminar.config.settings import in_force, name_of
 from laminar.flows import noise
 from laminar.flows.draw import classes_of
 from laminar.flows.flow import Flow
-from laminar.flows.numerics import UNITS
 from laminar.flows.solver.finer import solved
+from laminar.flows.units import UNITS
 from laminar.refused import Refused
 from laminar.runs.against import check
 from laminar.runs.folder import write_json

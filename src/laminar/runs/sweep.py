@@ -1,47 +1,38 @@
-"""Sweep: the table of all jobs at the end of a ``-m`` run."""
+"""Sweep: the table and the picture of all jobs of a ``-m`` run."""
 
 import csv
+import logging
 import traceback
+from collections.abc import Sequence
 from io import StringIO
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.experimental.callback import Callback
 
 from laminar.config.whole import write_text
+from laminar.flows.units import UNITS
 from laminar.refused import Refused, say, sentences
-from laminar.runs.folder import numbers_of
+from laminar.runs.jobs import Job, Setting, read, settings, varying
 from laminar.runs.outcome import FAILURE, WORST
 from laminar.runs.owner import owning
+from laminar.runs.standings import markdown, show, standings
 
-# What a score may be called; no torch is imported to know it.
-UNITS = ("bpd", "nll", "noisy_nll", "not_a_likelihood", "free_energy", "kl")
-SPEEDS = ("examples_per_second", "scored_per_second", "samples_per_second")
+log = logging.getLogger(__name__)
+
 SCORES = (*UNITS, "distortion", "bpd_K1", "nll_K1")
-AS_IT_IS = ("published", "grade", "num_samples", "train_seconds", "seconds")
 NUMBERS = (
     *(f"{stage}/{unit}{error}" for stage in ("val", "test") for unit in SCORES for error in ("", "_se")),
-    *(
-        "grade",
-        "num_samples",
-        "test/active_units",
-        "test/excess",
-        "test/excess_se",
-        "test/log_z",
-        "test/log_z_se",
-        "test/ess",
-        "published",
-        "parameters",
-        "train_seconds",
-        "seconds",
-        *SPEEDS,
-    ),
+    *("grade", "num_samples", "test/active_units", "test/excess", "test/excess_se", "test/log_z", "test/log_z_se", "test/ess"),
+    *("published", "parameters", "train_seconds", "seconds"),
+    *("examples_per_second", "scored_per_second", "samples_per_second"),
 )
 
 
 class SweepTable(Callback):
-    """Writes ``table.csv`` and ``table.md`` into the sweep's folder after each job, and prints the table at the end.
+    """Leaves in the sweep's folder, after each job, ``table.md``, the best first, and ``table.csv``, all numbers job by job; at
+    the end prints the table, and draws the scores against the options that varied (``table.png``).
 
     A failed job does not end a sweep: it leaves its reason in its folder and counts as the worst score; the sweep then
     exits with status 1.
@@ -84,90 +75,51 @@ class SweepTable(Callback):
             write(self.folder)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        rows = write(self.folder)
-        show(rows, self.folder)
-        if self.failed or any(row["status"] != "done" for row in rows):
+        jobs = write(self.folder)
+        show(*standings(jobs), self.folder)
+        draw(jobs, self.folder)
+        if self.failed or any(job.failure for job in jobs):
             raise SystemExit(1)
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """One row for each job of a sweep's folder: the overrides that differ, status, scores, parameters, time."""
-    jobs = sorted((path.parents[1] for path in folder.rglob(".hydra/overrides.yaml")), key=_natural)
-    words = [yaml.safe_load((job / ".hydra/overrides.yaml").read_text()) for job in jobs]  # as text: nothing is resolved
-    overrides = [dict(word.partition("=")[::2] for word in told) for told in words]
-    numbers = [numbers_of(job) for job in jobs]
-    names = dict.fromkeys(name for words in overrides for name in words)
-    differing = [name for name in names if len({words.get(name) for words in overrides}) > 1]
-    shown = [name for name in NUMBERS if any(name in found for found in numbers)]
-    return [
-        {
-            "job": str(job.relative_to(folder)),
-            **{name: words.get(name, "") for name in differing},
-            "status": _status(job),
-            **{name: found.get(name, "") for name in shown},
-        }
-        for job, words, found in zip(jobs, overrides, numbers, strict=True)
-    ]
-
-
-def write(folder: Path) -> list[dict[str, Any]]:
-    """Writes the table of a sweep's folder as CSV and as Markdown; gives its rows."""
-    rows = read(folder)
-    if rows:
-        text = StringIO()
-        writer = csv.DictWriter(text, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+def write(folder: Path) -> list[Job]:
+    """Writes the tables of a sweep's folder; gives its jobs."""
+    jobs = read(folder)
+    if jobs:
+        text, knobs = StringIO(), varying(jobs)
+        shown = [name for name in NUMBERS if any(name in job.numbers for job in jobs)]
+        writer = csv.writer(text)
+        writer.writerow(["job", *knobs, "status", *shown])
+        for job in jobs:
+            status = f"failed: {job.failure}" if job.failure else "done"
+            words = [job.words.get(name) or "" for name in knobs]
+            writer.writerow([job.name, *words, status, *(job.numbers.get(name, "") for name in shown)])
         write_text(folder / "table.csv", text.getvalue())
-        texts = [pretty(row) for row in rows]
-        lines = [list(texts[0]), ["---"] * len(texts[0]), *([*text.values()] for text in texts)]
-        write_text(folder / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
-    return rows
+        write_text(folder / "table.md", markdown(*standings(jobs)))
+    return jobs
 
 
-def pretty(row: dict[str, Any]) -> dict[str, str]:
-    """A row as people read it: each score with its standard error in one cell."""
-    text = {}
-    for name, value in row.items():
-        if name.endswith("_se"):
-            text[name.removesuffix("_se")] += f" ± {value:.4f}" if value != "" else ""
-        elif name in ("parameters", "test/active_units"):
-            text[name] = f"{value:,.0f}" if value != "" else ""
-        elif name == "num_samples":
-            text["K"] = str(value)
-        elif name in SPEEDS:
-            text[name.removesuffix("_per_second") + "/s"] = f"{value:,.0f}" if value != "" else ""
-        else:
-            exact = name not in NUMBERS or value == "" or name in AS_IT_IS
-            text[name] = str(value) if exact else f"{value:.4f}"
-    return text
+def draw(jobs: Sequence[Job], folder: Path) -> None:
+    """``table.png``: the scores against the options that varied; of several sets of data one each, by their names."""
+    from laminar.pictures.knobs import Entry, knobs
 
-
-def show(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Prints the table, and where it lies."""
-    from rich.console import Console
-    from rich.table import Table
-
-    texts = [pretty(row) for row in rows]
-    table = Table(*(texts[0] if texts else []), title=f"{folder}: {len(rows)} jobs", title_justify="left")
-    for text in texts:
-        table.add_row(*text.values(), style=None if text["status"] == "done" else "red")
-    console = Console()
-    Console(width=None if console.is_terminal else 200).print(table)
-
-
-def _status(job: Path) -> str:
-    if numbers_of(job):
-        return "done"
-    failure = job / FAILURE
-    return f"failed: {failure.read_text().partition(':')[0]}" if failure.exists() else "no result"
+    contests: dict[tuple[str, str], list[Setting]] = {}
+    for setting in settings(jobs):
+        if isfinite(setting.score):
+            contests.setdefault(setting.contest, []).append(setting)
+    for (data, metric), found in contests.items():
+        names = [name for name in varying([job for setting in found for job in setting.jobs]) if name != "seed"]
+        stage, _, unit = metric.partition("/")
+        file = folder / (f"table-{data}-{unit}.png" if len(contests) > 1 else "table.png")
+        told = [{name: setting.jobs[0].words.get(name) or "" for name in names} for setting in found]
+        scores = [[job.score for job in setting.jobs] for setting in found]
+        try:
+            if names:
+                knobs(list(map(Entry, told, scores)), names, f"{stage} {UNITS.get(unit, unit)}", file)
+        except Exception:
+            log.exception("%s could not be drawn", file)
 
 
 def _quoted(path: Path) -> str:
     """A path as a value of Hydra's command line."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sorts 2 before 10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in path.parts]

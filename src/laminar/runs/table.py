@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from laminar.flows.numerics import UNITS
+from laminar.flows.units import UNITS
 from laminar.training.metric import REPEATS
 
 
