@@ -42,6 +42,14 @@ def unread(config: dict[str, Any], words: Sequence[str]) -> list[str]:
     return idle
 
 
+def resolved(config: Any, words: Sequence[str]) -> dict[str, Any]:
+    """A composed config as plain containers, without the defaults that its flow does not read; raises as ``unread``."""
+    from omegaconf import OmegaConf
+
+    idle = unread(OmegaConf.to_container(config), words)
+    return OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
+
+
 def _read(config: dict[str, Any], key: str, seen: set[str]) -> Iterator[str]:
     """Every word in the interpolations below ``key``, and below the keys that they lead to."""
     seen.add(key)

@@ -71,7 +71,7 @@ def find(target: Any, slot: Slot) -> Any:
     parts = target.split(".") if isinstance(target, str) else ()
     name, module = (parts[-1], ".".join(parts[:-1])) if len(parts) > 1 else ("", "")
     if not all(part.isidentifier() and not part.startswith("_") for part in parts) or not slot.holds(module):
-        raise _outside(target, slot)
+        raise slot.outside(target)
     try:
         import_module(module)
     except ImportError as error:
@@ -82,9 +82,9 @@ def find(target: Any, slot: Slot) -> Any:
     home = getattr(found, "__module__", None)
     marked = isfunction(found) and (getattr(found, "recipe", False) is True or slot.trusts(module))
     if not (isclass(found) or marked) or not isinstance(home, str) or not slot.holds(home):
-        raise _outside(target, slot)
+        raise slot.outside(target)
     if home not in modules or vars(modules[home]).get(found.__name__) is not found:
-        raise _outside(target, slot)
+        raise slot.outside(target)
     return found
 
 
@@ -97,13 +97,6 @@ def targets(config: Any) -> Iterable[Any]:
     if isinstance(config, Sequence) and not isinstance(config, str):
         for child in config:
             yield from targets(child)
-
-
-def _outside(target: Any, slot: Slot) -> Refused:
-    return Refused(
-        f"_target_ {shown(target)} is outside the packages that {slot.name} may be built from: if you trust it, "
-        "add its package by allow=[its_package]"
-    )
 
 
 def _found(node: Any, slot: Slot, path: str) -> Any:

@@ -5,7 +5,9 @@ told is in any of these modules.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from laminar.refused import Refused, shown
 
 _ROOMS = (
     *("compose", "context", "coupling", "dequantization", "layer", "mask", "mix", "net", "norm"),
@@ -31,7 +33,7 @@ _OURS = {
 }
 _OTHERS = {
     "flow": ("torch.nn", "torch.nn.modules.activation"),
-    "optimizer": ("torch.optim", "torch.optim.adam", "torch.optim.adamw", "torch.optim.adamax"),
+    "optimizer": ("torch.optim", "torch.optim.adam", "torch.optim.adamw", "torch.optim.adamax", "torch.optim.sgd"),
     "trainer": ("pytorch_lightning", "pytorch_lightning.trainer.trainer"),
 }
 SLOTS = {slot: (*(f"laminar.{name}" for name in names), *_OTHERS.get(slot, ())) for slot, names in _OURS.items()}
@@ -51,3 +53,10 @@ class Slot(NamedTuple):
     def trusts(self, module: str) -> bool:
         """Whether it is of a package that was named by ``allow=``."""
         return any(module == package or module.startswith(f"{package}.") for package in self.packages)
+
+    def outside(self, target: Any) -> Refused:
+        """The sentence for what it does not hold."""
+        return Refused(
+            f"_target_ {shown(target)} is outside the packages that {self.name} may be built from: if you trust it, "
+            "add its package by allow=[its_package]"
+        )

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from laminar.config.knobs import unread
+from laminar.config.knobs import resolved
 from laminar.config.pages import compose
 from laminar.config.recipe import build as made
 from laminar.config.recipe import cook
@@ -56,16 +56,6 @@ def build(
     plain = resolved(config, words)
     space = data if given else FlowDataModule(made(plain["data"], "data", allow, Source)).space
     return in_precision(cook(made(plain["flow"], "flow", allow, Flow), "this flow", space), plain)
-
-
-def resolved(config: DictConfig, words: Sequence[str]) -> dict[str, Any]:
-    """A composed config as plain containers, without the defaults that its flow does not read.
-
-    Raises:
-        Refused: where one of the words would change nothing.
-    """
-    idle = unread(OmegaConf.to_container(config), words)
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
 
 
 def _words(name: str, value: Any) -> list[str]:
