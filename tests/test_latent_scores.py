@@ -1,5 +1,6 @@
 """What a flow of latent variables is scored by: nats beside bits/dim, one sample beside many, distortion and KL."""
 
+import csv
 import json
 from math import log
 
@@ -18,6 +19,7 @@ from laminar.pictures.codes import codes
 from laminar.refused import Refused
 from laminar.runs import evaluate, sweep, table
 from laminar.runs.run import run
+from laminar.runs.standings import standings
 from laminar.training.checkpoint import load
 
 VAE = ("flow=vae_mlp", "data=digits_binary", "size.latent=3", "~size.steps", "num_samples=4", "trainer.max_steps=12")
@@ -98,7 +100,7 @@ def test_a_scale_before_the_latents_counts_as_distortion(tmp_path):
 
 def test_what_the_latents_hold_is_drawn_and_counted(scored, tmp_path):
     folder, numbers, flow, x = scored
-    pictures = {path.name for path in (folder / "figures").iterdir() if path.stat().st_size > 3000}
+    pictures = {path.name for path in (folder / "figures").glob("*.png") if path.stat().st_size > 3000}
     assert pictures == {f"{name}.png" for name in ("reconstructions", "traversals", "latents", "aggregate", "latent_map")}
     assert (
         numbers["test/active_units"] == codes(flow, x, draws=16).active
@@ -143,8 +145,9 @@ def test_the_tables_tell_them(scored, capsys):
     assert "draws of the flow" not in shown
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("- seed=0\n")
-    (row,) = sweep.read(folder)
-    text = sweep.pretty(row)
-    assert text["grade"] == "bound" and text["K"] == "4" and float(text["train_seconds"]) > 0
-    assert text["test/nll"] == f"{numbers['test/nll']:.4f} ± {numbers['test/nll_se']:.4f}"
-    assert {"test/bpd_K1", "test/kl", "test/distortion", "examples/s", "scored/s", "samples/s"} <= text.keys()
+    (row,), remarks, _ = standings(sweep.write(folder))
+    assert row.cells["test bits/dim"] == f"{numbers['test/bpd']:.4f} ± {numbers['test/bpd_se']:.4f}"
+    assert "scores are graded bound, K = 4" in remarks
+    (row,) = csv.DictReader((folder / "table.csv").open())
+    assert row["grade"] == "bound" and row["num_samples"] == "4" and float(row["train_seconds"]) > 0
+    assert {"test/bpd_K1", "test/kl", "test/distortion", "scored_per_second", "samples_per_second"} <= row.keys()

@@ -1,6 +1,10 @@
 """Pictures: what they show is true, and it is the same every time."""
 
+from contextlib import contextmanager
 from functools import partial
+from html.parser import HTMLParser
+from importlib import import_module
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -31,7 +35,10 @@ from laminar.flows.reshape.squeeze import Squeeze
 from laminar.flows.space import Space, rows_of
 from laminar.flows.transform import Transform
 from laminar.pictures import bits, curves, densities, images, latents, layers, masks
-from laminar.pictures.sheet import grid, pixels, sheet
+from laminar.pictures.figure import SUBJECT, about, subject
+from laminar.pictures.page import page
+from laminar.pictures.samples import samples
+from laminar.pictures.sheet import grid, pixels, save, sheet
 from laminar.training.logger.csv import CSV, read
 
 
@@ -173,6 +180,24 @@ def test_bits_of_pixels_of_many_levels_by_quadrature():
     torch.testing.assert_close(bits.bits_of_pixels(flow, x).flatten().double(), expected, atol=0.03, rtol=0.01)
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_bits_map_shows_every_pixel_of_as_many_images_as_the_time_allows(tmp_path, monkeypatch, classes):
+    flow, shown = image_flow(event=(1, 8, 8), classes=classes), []
+    x, context = stored(flow, 3), {"label": torch.tensor([0, 1, 2])} if classes else None
+    monkeypatch.setattr(
+        bits, "bits_of_pixels", lambda flow, x, context, part: shown.append((x, part)) or torch.rand(len(x), 8, 8)
+    )
+    bits.bits_map(flow, x, tmp_path / "bits.png", context, seconds=1e6)
+    assert torch.equal(shown[0][0], x) and shown[0][1] == (slice(0, 8), slice(0, 8))
+    monkeypatch.undo()
+    count, part = bits.affordable(flow, x, context, seconds=1e-9)
+    assert count == 1 and part == (slice(2, 6), slice(2, 6))
+    full = bits.bits_of_pixels(flow, x[:1], rows_of(context, slice(1)))
+    torch.testing.assert_close(bits.bits_of_pixels(flow, x[:1], rows_of(context, slice(1)), part), full[:, 2:6, 2:6])
+    bits.bits_map(flow, x, tmp_path / "part.png", context, seconds=1e-9)
+    assert all(min(Image.open(tmp_path / name).size) > 300 for name in ("bits.png", "part.png"))
+
+
 def test_levels_redraw_their_own_noise_alone():
     flow = image_flow(event=(1, 8, 8))
     picture = images.by_level(flow, n=4)
@@ -226,6 +251,33 @@ def test_curves_need_something_to_draw(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
+def test_one_validation_is_seen_and_so_is_the_one_that_is_reported(tmp_path, monkeypatch):
+    kept = watched(monkeypatch, "curves")
+    assert curves.curves([{"step": "9", "val/bpd": "2.973"}], tmp_path / "one.png")
+    (axes,) = kept
+    assert [line.get_marker() for line in axes.lines] == ["o", "o"] and axes.get_ylim()[0] < 2.973 < axes.get_ylim()[1]
+    axes.figure.canvas.draw()
+    assert axes.yaxis.get_major_formatter().get_offset() == ""
+    kept.clear()
+    rows = [{"step": "9", "train/bpd": "3.0"}, {"step": "19", "train/bpd": "2.5"}]
+    assert curves.curves(rows, tmp_path / "short.png", {"val/bpd": 2.4, "val/bpd_se": 0.1})
+    assert "reported: 2.4000" in [line.get_label() for line in kept[0].lines] and kept[0].get_ylim()[0] < 2.4
+
+
+def watched(monkeypatch, module: str) -> list:
+    """The panels that a module's figures will have had."""
+    kept, real = [], import_module(f"laminar.pictures.{module}").figure
+
+    @contextmanager
+    def figure(*args, **kwargs):
+        with real(*args, **kwargs) as panels:
+            kept.extend(panels)
+            yield panels
+
+    monkeypatch.setattr(f"laminar.pictures.{module}.figure", figure)
+    return kept
+
+
 def test_smoothing_is_a_running_mean():
     assert curves.smooth(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist() == [1.0, 2.0, 4.0, 6.0]
 
@@ -240,7 +292,6 @@ def test_every_sheet_of_a_conditional_flow_is_drawn():
         images.by_level(flow, 3),
         latents.reconstructions(flow, x, context),
         latents.interpolations(flow, x[:2], x[2:], rows_of(context, slice(2))),
-        bits.bits_map(flow, x[:1], context, stride=2),
         masks.gallery(flow),
     ):
         assert picture.width > 60 and len(np.unique(np.asarray(picture))) > 3
@@ -264,3 +315,67 @@ def test_pictures_of_a_plane_are_drawn(tmp_path):
     layers.layers(flow, x, tmp_path / "layers.png")
     densities.densities(flow, x, tmp_path / "density.png", n=50)
     assert min((tmp_path / name).stat().st_size for name in ("layers.png", "density.png")) > 20_000
+
+
+def test_samples_are_drawn_beside_the_data_of_plane_and_line(tmp_path, monkeypatch):
+    flow, x = flat_flow(), torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    kept = watched(monkeypatch, "samples")
+    samples(flow, x, tmp_path / "plane.png", n=30)
+    assert [axes.get_title(loc="left") for axes in kept] == ["data: 30", "samples: 30"]
+    np.testing.assert_allclose(kept[1].collections[0].get_offsets(), draw(flow, 30).double())
+    samples(Flow(Space((1,)), partial(Chain, parts=[]), Gaussian), None, tmp_path / "line.png", n=30)
+    assert (tmp_path / "line.png").stat().st_size > 5000
+
+
+def test_a_picture_bears_what_it_is_about(tmp_path):
+    blank, heights = [np.zeros((3, 4, 4, 3), np.uint8)], {}
+    for told in ("", "glow on digits, test 2.3 bits/dim"):
+        with about(told):
+            heights[told] = sheet(blank, "Samples").height
+    assert SUBJECT.get() == "" and len({*heights.values()}) == 2
+    data = {"_target_": "laminar.data.digits.Digits"}
+    assert subject({"choices": {"flow": "glow", "data": "digits"}, "data": data}) == "glow on digits"
+    assert subject({"name": "mine", "choices": {"flow": "glow", "data": "digits"}, "data": data}) == "mine: glow on digits"
+    told = {"flow": "nice", "data": "digits", "experiment": "nice_digits"}
+    assert subject({"name": "nice_digits", "choices": told, "data": data}) == "nice on digits"
+    assert subject({"name": "default", "data": data}) == "digits"
+
+
+def test_marked_columns_are_framed():
+    rows = [np.full((4, 8, 8, 3), 200, np.uint8)] * 2
+    plain, framed = (np.asarray(sheet(rows, marked=marked)) for marked in (None, {0: "image", 3: "image"}))
+    mark = (framed == np.array([217, 98, 43])).all(-1)
+    assert not (plain == np.array([217, 98, 43])).all(-1).any()
+    assert mark[:, :20].any() and mark[:, -20:].any() and not mark[-30:, 90:160].any()
+
+
+def test_a_page_shows_every_picture_and_trusts_no_word(tmp_path):
+    names = ["figures/curves.png", "samples/best.png", "samples/step-0000100.png", "samples/a b<i>&.png"]
+    for name in names:
+        save(Image.new("RGB", (40, 20)), tmp_path / name)
+    path = tmp_path / "figures" / "index.html"
+    page(
+        tmp_path, path, "<script>alert(1)</script>", "laminar-train name='<b>'", [("test bits/dim", "2.1 ± 0.1", "<img src=x>")]
+    )
+    read = Page()
+    read.feed(path.read_text())
+    assert not {*read.tags} & {"script", "b", "i"} and read.tags.count("img") == 4
+    assert [(path.parent / unquote(source)).resolve() for source in read.sources] == [tmp_path / name for name in names]
+    text = "".join(read.text)
+    assert "<script>alert(1)</script>" in text and "<img src=x>" in text and "a b<i>&" in text and "Step 100" in text
+    assert "http" not in path.read_text()
+
+
+class Page(HTMLParser):
+    """What a browser sees of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.sources, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name == "src"]
+
+    def handle_data(self, data):
+        self.text.append(data)

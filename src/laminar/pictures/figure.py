@@ -1,7 +1,8 @@
-"""Figures: matplotlib without pyplot, so nothing is global, and one style."""
+"""Figures: matplotlib without pyplot, so nothing is global, and one style; and what all pictures say that they show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.formatter.useoffset": False,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "grid.color": "#e4e6e9",
@@ -31,6 +33,25 @@ STYLE = {
     "legend.frameon": False,
     "figure.facecolor": "white",
 }
+SUBJECT: ContextVar[str] = ContextVar("subject", default="")
+
+
+@contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Inside, every picture bears this line."""
+    token = SUBJECT.set(subject)
+    try:
+        yield
+    finally:
+        SUBJECT.reset(token)
+
+
+def subject(config: Mapping[str, Any]) -> str:
+    """Which flow on which data, as the command line calls them: ``glow on digits``; its own name of a run that has one."""
+    choices, name = config.get("choices") or {}, config.get("name", "default")
+    data = choices.get("data") or config["data"]["_target_"].rpartition(".")[2].lower()
+    what = f"{choices['flow']} on {data}" if choices.get("flow") else data
+    return what if name in ("default", choices.get("experiment")) else f"{name}: {what}"
 
 
 @contextmanager
@@ -47,16 +68,11 @@ def figure(path: str | Path, panels: int = 1, size: tuple[float, float] = (6.4, 
     with matplotlib.rc_context(STYLE):
         paper = Figure(figsize=size, dpi=160, layout="constrained")
         paper.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        if SUBJECT.get():
+            paper.suptitle(SUBJECT.get(), x=0.1 / size[0], horizontalalignment="left", fontsize=8, color=FAINT)
         yield list(np.ravel(paper.subplots(rows, panels)))
         with whole(path) as file:
             paper.savefig(file, format=path.suffix[1:])
-
-
-def colours(values: np.ndarray, ramp: tuple[str, ...]) -> np.ndarray:
-    """Values in [0, 1] -> RGB uint8 along a ramp of colours, ``(...) -> (..., 3)``."""
-    stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ramp], dtype=np.float64)
-    at = np.linspace(0, 1, len(ramp))
-    return np.stack([np.interp(values, at, stops[:, i]) for i in range(3)], -1).round().astype(np.uint8)
 
 
 def hues(points: np.ndarray) -> np.ndarray:

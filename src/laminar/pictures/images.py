@@ -57,4 +57,4 @@ def by_level(flow: Flow, n: int = 10, temperature: float = 1.0, seed: int = 0, k
             z[:, part] = fresh[:, part]
             rows.append(pixels(flow.decode(z, context), flow.space.levels))
     names = [f"level {i + 1}: {part.stop - part.start} values" for i, part in enumerate(slices)]
-    return sheet(rows, "One sample, with the noise of one level redrawn", names)
+    return sheet(rows, "One sample, with the noise of one level redrawn", names, marked={0: "the sample"})

@@ -40,4 +40,4 @@ def interpolate(flow: Flow, left: Tensor, right: Tensor, context: Context = None
 def interpolations(flow: Flow, left: Tensor, right: Tensor, context: Context = None, steps: int = 10) -> Image.Image:
     """A row from each image of ``left`` to that of ``right``; both ends are the images themselves."""
     rows = [pixels(row, flow.space.levels) for row in interpolate(flow, left, right, context, steps)]
-    return sheet(rows, "Interpolations in the space of the noise")
+    return sheet(rows, "Interpolations in the space of the noise", marked={0: "image", steps - 1: "image"})

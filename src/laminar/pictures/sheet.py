@@ -1,6 +1,6 @@
 """Sheets: rows of small images, with labels and a title."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from laminar.config.whole import whole
+from laminar.pictures.figure import SUBJECT
 
-PAPER, INK, FAINT = (255, 255, 255), (28, 32, 38), (120, 126, 134)
+PAPER, INK, FAINT, MARK = (255, 255, 255), (28, 32, 38), (120, 126, 134), (217, 98, 43)
 CELL, WIDEST = 56, 240  # pixels up to which small images are enlarged: their height, and their width
 MARGIN = 14
 
@@ -22,22 +23,33 @@ def pixels(images: Tensor, levels: int) -> np.ndarray:
     return values if values.shape[-1] == 3 else values[..., :1].repeat(3, -1)
 
 
-def sheet(rows: Sequence[np.ndarray], title: str = "", labels: Sequence[str] = (), gap: int = 2) -> Image.Image:
-    """One row of images ``(n, H, W, 3)`` below another. Enlarged by whole pixels, so that every stored pixel is a square."""
+def sheet(
+    rows: Sequence[np.ndarray],
+    title: str = "",
+    labels: Sequence[str] = (),
+    gap: int = 2,
+    marked: Mapping[int, str] | None = None,
+) -> Image.Image:
+    """One row of images ``(n, H, W, 3)`` below another. Enlarged by whole pixels, so that every stored pixel is a square.
+
+    Args:
+        labels: of the rows.
+        marked: columns in a frame, and what is written above each of them.
+    """
     height, width = rows[0].shape[1:3]
     scale = max(1, min(CELL // height, WIDEST // width))
     height, width = height * scale, width * scale
     body, columns = font(13), max(len(row) for row in rows)
     gutter = int(max((body.getlength(label) for label in labels), default=-10)) + 10
-    top = 30 if title else 0
+    heads = [(title, font(15), INK)] * bool(title) + [(SUBJECT.get(), font(11), FAINT)] * bool(SUBJECT.get())
+    top = sum(text.size + 6 for _, text, _ in heads) + 4 * bool(heads) + 20 * bool(marked)
     inside = gutter + columns * (width + gap) - gap
-    out = Image.new(
-        "RGB",
-        (2 * MARGIN + max(inside, int(font(15).getlength(title))), 2 * MARGIN + top + len(rows) * (height + gap) - gap),
-        PAPER,
-    )
-    draw = ImageDraw.Draw(out)
-    draw.text((MARGIN, MARGIN - 2), title, INK, font(15))
+    widest = max([inside, *(int(text.getlength(line)) for line, text, _ in heads)])
+    out = Image.new("RGB", (2 * MARGIN + widest, 2 * MARGIN + top + len(rows) * (height + gap) - gap), PAPER)
+    draw, y = ImageDraw.Draw(out), MARGIN - 2
+    for line, text, ink in heads:
+        draw.text((MARGIN, y), line, ink, text)
+        y += text.size + 6
     for i, row in enumerate(rows):
         y = MARGIN + top + i * (height + gap)
         if labels:
@@ -45,6 +57,10 @@ def sheet(rows: Sequence[np.ndarray], title: str = "", labels: Sequence[str] = (
         for j, image in enumerate(row):
             cell = Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST)
             out.paste(cell, (MARGIN + gutter + j * (width + gap), y))
+    for column, name in (marked or {}).items():
+        x, y = MARGIN + gutter + column * (width + gap), MARGIN + top
+        draw.rectangle((x - gap, y - gap, x + width + gap - 1, y + len(rows) * (height + gap) - 1), outline=MARK, width=gap)
+        draw.text((x, y - 5), name, MARK, font(12), anchor="ls")
     return out
 
 

@@ -91,7 +91,7 @@ def interpolations(flow: Flow, left: Tensor, right: Tensor, context: Context = N
     columns = [meant(flow, torch.lerp(start, end, share.item()), context) for share in torch.linspace(0, 1, steps)]
     rows = torch.stack([left, *columns, right], 1)
     title = f"Interpolations of codes: {told(flow)} between images"
-    return sheet([pixels(row, flow.space.levels) for row in rows], title)
+    return sheet([pixels(row, flow.space.levels) for row in rows], title, marked={0: "image", steps + 1: "image"})
 
 
 def moments(found: Codes) -> Sequence[Tensor]:

@@ -21,6 +21,7 @@ from laminar.runs.against import check
 from laminar.runs.folder import write_json
 from laminar.runs.links import below
 from laminar.runs.open import open_data, open_run, split_of
+from laminar.runs.page import write_page
 from laminar.runs.same import compare
 from laminar.runs.scoring import accuracy, evaluate, paired, resolved
 from laminar.training.metric import REPEATS
@@ -69,6 +70,7 @@ def start(config: DictConfig) -> float:
     path = below(folder, "evaluations") / ("-".join([*words, *filter(None, [name_of(settings, config.allow)])]) + ".json")
     write_json(path, {"run": str(config.run), **numbers})
     show(numbers, path)
+    write_page(folder)
     if "finer" in numbers and (sentence := warning(numbers["finer"], UNITS[flow.unit])):
         print(f"laminar: {sentence}", file=sys.stderr, flush=True)
     return numbers[flow.unit]

@@ -28,6 +28,7 @@ from laminar.flows.transform import Transform
 from laminar.refused import Refused, shown
 from laminar.runs.folder import begin, environment, write_json
 from laminar.runs.open import still
+from laminar.runs.page import write_page
 from laminar.runs.same import accepts, go_on
 from laminar.runs.table import show
 from laminar.training.callbacks.nonfinite import Diverged
@@ -92,6 +93,7 @@ def run(
                 numbers |= {f"baselines/{name}_se": error for name, (_, error) in known.items()}
             write_json(folder / "metrics.json", numbers)
             summarise(loggers, numbers)
+            write_page(folder)
             show(numbers, known, folder)
     return numbers
 

@@ -13,11 +13,13 @@ from laminar.flows.draw import classes_of, draw, of_class, some_context
 from laminar.flows.flow import Flow
 from laminar.flows.space import Context, rows_of
 from laminar.pictures import latents, traversals
-from laminar.pictures.densities import densities
+from laminar.pictures.figure import about, subject
+from laminar.pictures.samples import plane
 from laminar.pictures.sheet import grid, pixels, save, sheet
 from laminar.refused import Refused
 from laminar.runs.links import below
 from laminar.runs.open import open_data, open_run, split_of
+from laminar.runs.page import write_page
 from laminar.runs.rows import given_by, write_rows
 from laminar.runs.same import compare
 
@@ -56,7 +58,10 @@ def start(config: DictConfig) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_rows(drawn["values"], data.source, out, given)
     else:
-        write(flow, drawn, out, config)
+        with about(subject(trained)):
+            write(flow, drawn, out, config)
+        if out.parent == folder / "samples":
+            write_page(folder)
     print(out)
 
 
@@ -138,16 +143,17 @@ def write(flow: Flow, drawn: dict[str, Tensor | None], out: Path, config: DictCo
         with whole(out) as file:
             np.savez_compressed(file, **arrays)
     elif not flow.space.is_image:
-        densities(flow, values, out, config.n)
+        plane({"samples": values}, out)
     elif config.mode == "sample":
-        save(grid(pixels(values, flow.space.levels)), out)
+        save(grid(pixels(values, flow.space.levels), "Samples"), out)
     elif config.mode == "reconstruct":
         per_row, back = 16, traversals.told(flow) if traversals.coded(flow) else "f⁻¹(f(x))"
         pairs = zip(drawn["originals"].split(per_row), values.split(per_row), strict=True)
         rows = [pixels(part, flow.space.levels) for pair in pairs for part in pair]
-        save(sheet(rows, labels=["x", back] * (len(rows) // 2)), out)
+        save(sheet(rows, "Reconstructions", ["x", back] * (len(rows) // 2)), out)
     else:
-        save(sheet([pixels(row, flow.space.levels) for row in values]), out)
+        rows = [pixels(row, flow.space.levels) for row in values]
+        save(sheet(rows, "Interpolations", marked={0: "image", config.steps - 1: "image"}), out)
 
 
 def _stored(flow: Flow, name: str, part: Tensor) -> np.ndarray:

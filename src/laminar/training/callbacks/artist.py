@@ -8,6 +8,8 @@ from typing import TypeVar
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from laminar.flows.units import UNITS
+from laminar.pictures.figure import about, subject
 from laminar.training.logger.open import log_picture
 
 log = logging.getLogger(__name__)
@@ -15,7 +17,10 @@ T = TypeVar("T")
 
 
 class Artist(Callback):
-    """Draws on rank 0, in evaluation mode, with keyed noise: the training goes on as if nothing had been drawn."""
+    """Draws on rank 0, in evaluation mode, with keyed noise: the training goes on as if nothing had been drawn.
+
+    Best weights are drawn when the test has ended: pictures bear their score.
+    """
 
     def tried(self, what: str, make: Callable[[], T]) -> T | None:
         """make(), or None where it fails, which is noted in the log: pictures do not end a run."""
@@ -31,9 +36,20 @@ class Artist(Callback):
         """
         path = Path(trainer.default_root_dir) / file
         try:
-            make(path)
+            with about(self.told(trainer)):
+                make(path)
         except Exception:
             log.exception("%s could not be drawn", file)
         else:
             if path.exists():
                 log_picture(trainer.loggers, f"{path.parent.name}/{path.stem.split('-')[0]}", path, trainer.global_step)
+
+    def told(self, trainer: pl.Trainer) -> str:
+        """Flow and data; while it learns, the steps so far; in the end, the score."""
+        module, told = trainer.lightning_module, ""
+        if trainer.state.fn == "fit" and trainer.global_step:
+            told = f", after {trainer.global_step:,} steps"
+        score = trainer.callback_metrics.get(f"test/{module.unit}") if trainer.state.fn == "test" else None
+        if score is not None:
+            told = f", test {score:.4f} {UNITS[module.unit]}"
+        return subject(module.config) + told

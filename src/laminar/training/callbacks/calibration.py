@@ -21,7 +21,7 @@ class Calibration(Artist):
     def __init__(self, n: int = 1000, draws: int = 63):
         self.n, self.draws = n, draws
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_test_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         flow, data = module.flow, trainer.datamodule
         if not (trainer.is_global_zero and flow.conditional and flow.space.is_vector and flow.space.exact):
             return

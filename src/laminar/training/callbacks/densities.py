@@ -13,6 +13,7 @@ from laminar.pictures.beside import beside
 from laminar.pictures.densities import corners, densities
 from laminar.pictures.layers import layers
 from laminar.pictures.line import Look, line, look
+from laminar.pictures.samples import samples
 from laminar.pictures.trajectories import moves, trajectories
 from laminar.training.callbacks.artist import Artist
 
@@ -20,7 +21,9 @@ EDGE = 3.0  # how far at least a target is shown where there are no data
 
 
 class Densities(Artist):
-    """``samples/step-*.png`` after each validation, ``figures/density.png`` of the best weights; for 1-D and 2-D data alone.
+    """``samples/step-*.png`` after each validation, ``figures/density.png`` and ``samples/best.png`` of the best weights.
+
+    For 1-D and 2-D data alone.
 
     In the end, flows of the line are shown before and after training, those of the plane layer by layer
     (``figures/layers.png``) as well, and particles on their way through continuous layers (``figures/trajectories.png``, and
@@ -60,11 +63,14 @@ class Densities(Artist):
             if self.validations % self.every == 0:
                 self.show(trainer, module.flow, "val", f"samples/step-{trainer.global_step:07d}.png")
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_test_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero and module.flow.space.event in ((1,), (2,)):
             self.show(trainer, module.flow, "test", "figures/density.png")
+            split = trainer.datamodule.splits.test
+            data = None if trainer.datamodule.source.empty else split.values
+            drawn = partial(samples, module.flow, data, n=self.n, context=split.context)
+            self.draw(trainer, "samples/best.png", lambda path: drawn(path=path))
             if module.flow.space.event == (2,):
-                split = trainer.datamodule.splits.test
                 strip = partial(layers, module.flow, split.values, n=self.n, context=split.context)
                 self.draw(trainer, "figures/layers.png", lambda path: strip(path=path))
                 if moves(module.flow):

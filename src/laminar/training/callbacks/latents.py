@@ -1,5 +1,6 @@
 """Latents: what the latent variables of a variational autoencoder hold."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytorch_lightning as pl
@@ -33,6 +34,7 @@ class Latents(Artist):
 
     def __init__(self, rows: int = 1000, draws: int = 64):
         self.rows, self.draws = rows, draws
+        self.figures: dict[str, Callable[..., object]] = {}
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         flow, split = module.flow, trainer.datamodule.splits.test
@@ -41,7 +43,7 @@ class Latents(Artist):
             return
         rows = slice(min(self.rows, at_once(flow), len(split)))
         some, one = (rows_of(split.context, part) for part in (slice(10), slice(1)))
-        figures = {}
+        self.figures = figures = {}
         if flow.space.is_image:
             sheet = partial(reconstructions, flow, split.values[:10], some)
             figures["reconstructions"] = lambda path: save(sheet(), path)
@@ -58,5 +60,7 @@ class Latents(Artist):
             if found.draws.shape[-1] > 1:
                 labels = None if split.labels is None else split.labels[rows]
                 figures["latent_map"] = partial(latent_map, found, labels)
-        for name, make in figures.items():
+
+    def on_test_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        for name, make in self.figures.items():
             self.draw(trainer, f"figures/{name}.png", lambda path, make=make: make(path=path))

@@ -1,7 +1,7 @@
 """Pictures: what an image flow draws, while it learns and in the end."""
 
 from functools import partial
-from math import ceil, sqrt
+from time import monotonic
 
 import pytorch_lightning as pl
 from PIL import Image
@@ -13,7 +13,7 @@ from laminar.pictures import bits, images, latents, traversals
 from laminar.pictures.sheet import save
 from laminar.training.callbacks.artist import Artist
 
-BITS_PASSES = 20_000  # evaluations of the flow that a bits map may take
+SHARE, LONGEST = 0.02, 60.0  # of the training's time, and seconds, that a bits map may take
 
 
 class Pictures(Artist):
@@ -26,21 +26,31 @@ class Pictures(Artist):
 
     def __init__(self, n: int = 64, every: int = 1):
         self.n, self.every, self.validations = n, every, 0
+        self.began = self.trained = 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.began = monotonic()
+
+    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.trained = monotonic() - self.began
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not (trainer.is_global_zero and trainer.state.fn == "fit" and module.scored and module.flow.space.is_image):
             return
         self.validations += 1
         if self.validations % self.every == 0:
-            step = trainer.global_step
             known = trainer.datamodule.splits.val.context
-            sheet = partial(images.samples, module.flow, self.n, title=f"Samples after {step:,} steps", known=known)
-            self.draw(trainer, f"samples/step-{step:07d}.png", lambda path: save(sheet(), path))
+            sheet = partial(images.samples, module.flow, self.n, title="Samples", known=known)
+            self.draw(trainer, f"samples/step-{trainer.global_step:07d}.png", lambda path: save(sheet(), path))
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_test_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero and module.flow.space.is_image:
-            for file, sheet in portfolio(module.flow, trainer.datamodule.splits.test, self.n).items():
+            split = trainer.datamodule.splits.test
+            for file, sheet in portfolio(module.flow, split, self.n).items():
                 self.draw(trainer, file, lambda path, sheet=sheet: save(sheet(), path))
+            some, context = split.values[:4], rows_of(split.context, slice(4))
+            seconds = max(bits.SECONDS, min(LONGEST, SHARE * self.trained))
+            self.draw(trainer, "figures/bits.png", lambda path: bits.bits_map(module.flow, some, path, context, seconds))
 
 
 def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
@@ -51,7 +61,6 @@ def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
         "samples/best.png": partial(images.samples, flow, n, title="Samples", known=known),
         "samples/temperatures.png": partial(images.temperatures, flow, known=known),
         "figures/interpolations.png": partial(between, flow, x[:half], x[half : 2 * half], rows_of(known, slice(half))),
-        "figures/bits.png": partial(bits.bits_map, flow, x[:4], rows_of(known, slice(4)), stride=stride(flow)),
     }
     if flow.invertible:
         sheets["figures/reconstructions.png"] = partial(latents.reconstructions, flow, x, rows_of(known, slice(10)))
@@ -60,9 +69,3 @@ def portfolio(flow: Flow, split, n: int) -> dict[str, partial[Image.Image]]:
     if images.multiscale_of(flow):
         sheets["figures/levels.png"] = partial(images.by_level, flow, known=known)
     return sheets
-
-
-def stride(flow: Flow) -> int:
-    """The stride at which four bits maps take at most about ``BITS_PASSES`` evaluations."""
-    passes = 4 * flow.space.size * min(flow.space.levels, bits.ALL_LEVELS)
-    return ceil(sqrt(passes / BITS_PASSES))

@@ -26,7 +26,7 @@ class Tables(Artist):
             if self.validations % self.every == 0:
                 self.show(trainer, module, "val", {"pairs": f"samples/step-{trainer.global_step:07d}.png"})
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_test_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero and trainer.datamodule.source.columns is not None:
             self.show(trainer, module, "test", {"pairs": "figures/pairs.png", "marginals": "figures/marginals.png"})
 
