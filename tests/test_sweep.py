@@ -2,11 +2,13 @@
 
 import csv
 import json
+import pickle
 import shlex
 
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 
 from laminar.pictures.figure import figure
@@ -93,7 +95,14 @@ def test_only_scores_of_the_same_kind_on_the_same_data_compete(tmp_path):
     assert [row.cells["job"] for row in rows] == ["2, best", "0", "1, best", "3"]
     assert [words[1:] for words in commands] == [["data=moons", "coupling=b"], ["data=digits", "coupling=a"]]
     sweep.draw(read(tmp_path), tmp_path)
-    assert {path.name for path in tmp_path.glob("*.png")} == {"table-moons-nll.png", "table-digits-bpd.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"table-moons_nll.png", "table-digits_bpd.png"}
+
+
+def test_tables_of_ones_own_do_not_compete(tmp_path):
+    for number, path in enumerate(["a.csv", "b.csv"]):
+        job(tmp_path / str(number), ["data=table", f"data.path=/x/{path}"], scores(1.0 + number, unit="nll"), source="Table")
+    rows, _, commands = standings(read(tmp_path))
+    assert not commands and not any(row.best for row in rows)
 
 
 def test_a_sweep_is_sorted_by_what_it_minimises(tmp_path):
@@ -118,6 +127,14 @@ def test_a_table_says_how_its_scores_are_graded(tmp_path):
     rows, remarks, _ = standings(read(tmp_path))
     assert "grade" not in rows[0].cells and "scores are graded bound, K = 1" in remarks
     assert markdown(rows, remarks, []).count("no result") == 1
+
+
+def test_a_launcher_may_send_the_table_to_its_processes(tmp_path):
+    page = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}, "overrides": {"hydra": []}}})
+    table = sweep.SweepTable()
+    table.on_multirun_start(page)
+    sent = pickle.loads(pickle.dumps(table))
+    assert table.folder == tmp_path / "sweep" and sent.folder is None and sent.owned is None
 
 
 def drawn(monkeypatch, tmp_path, entries, names):

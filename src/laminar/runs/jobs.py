@@ -79,8 +79,10 @@ def read(folder: Path) -> list[Job]:
     jobs = []
     for page in sorted(folder.rglob(".hydra/overrides.yaml"), key=lambda path: _natural(path.parents[1])):
         job, words = page.parents[1], yaml.safe_load(page.read_text())  # as text: nothing is resolved
-        numbers, data = numbers_of(job), read_json(job / "environment.json").get("split", {}).get("source", "")
+        numbers, split = numbers_of(job), read_json(job / "environment.json").get("split", {})
         told = {name: value if sign else None for name, sign, value in (word.partition("=") for word in words)}
+        own = Path(told.get("data.path") or told.get("data.root") or "").stem  # of files of one's own
+        data = " ".join(filter(None, [split.get("source"), own]))
         jobs.append(Job(str(job.relative_to(folder)), told, numbers, _failure(job, numbers), _metric(job, numbers), data))
     return jobs
 

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 import traceback
 from collections.abc import Sequence
 from io import StringIO
@@ -41,6 +42,10 @@ class SweepTable(Callback):
     failed = False
     folder: Path | None = None
     owned: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A launcher's processes have neither the folder nor what holds it."""
+        return {}
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         from omegaconf import open_dict, read_write
@@ -110,12 +115,13 @@ def draw(jobs: Sequence[Job], folder: Path) -> None:
     for (data, metric), found in contests.items():
         names = [name for name in varying([job for setting in found for job in setting.jobs]) if name != "seed"]
         stage, _, unit = metric.partition("/")
-        file = folder / (f"table-{data}-{unit}.png" if len(contests) > 1 else "table.png")
-        told = [{name: setting.jobs[0].words.get(name) or "" for name in names} for setting in found]
+        told = re.sub(r"\W+", "_", f"{data} {unit}")
+        file = folder / (f"table-{told}.png" if len(contests) > 1 else "table.png")
+        words = [{name: setting.jobs[0].words.get(name) or "" for name in names} for setting in found]
         scores = [[job.score for job in setting.jobs] for setting in found]
         try:
             if names:
-                knobs(list(map(Entry, told, scores)), names, f"{stage} {UNITS.get(unit, unit)}", file)
+                knobs(list(map(Entry, words, scores)), names, f"{stage} {UNITS.get(unit, unit)}", file)
         except Exception:
             log.exception("%s could not be drawn", file)
 
