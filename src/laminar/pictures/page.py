@@ -41,7 +41,8 @@ h1 { font-size: 1.5rem; margin: .4rem 0 } h2 { font-size: 1.1rem; margin: 2rem 0
 p, figcaption { color: #5b626b; margin: .2rem 0 } code { overflow-wrap: anywhere }
 table { border-collapse: collapse; margin: 1rem 0; background: #fff; display: block; overflow-x: auto; width: fit-content;
         max-width: 100% }
-td { padding: .25rem .8rem; border-bottom: 1px solid #e4e6e9 } td:nth-child(2) { font-variant-numeric: tabular-nums }
+td { padding: .25rem .8rem; border-bottom: 1px solid #e4e6e9 }
+td:nth-child(2) { font-variant-numeric: tabular-nums; white-space: nowrap }
 td:nth-child(3) { color: #5b626b }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr));
             grid-auto-flow: dense; align-items: start }
