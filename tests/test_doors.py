@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from engine import prepared
 from PIL import Image
 
@@ -312,6 +313,7 @@ def test_a_sweep_ends_with_a_table_of_all_jobs(tmp_path):
     table = (sweep / "table.csv").read_text().splitlines()
     assert table[1].startswith("0,additive,100,done,") and table[2].startswith("1,additive,99999,failed: Refused:")
     assert "99999" in (sweep / "1" / "failure.txt").read_text() and (sweep / "table.png").stat().st_size > 5000
+    assert yaml.safe_load((sweep / "0" / "config.yaml").read_text())["choices"]["coupling"] == "additive"
     assert str(sweep.name) in done.stdout and "±" in done.stdout and "best: laminar-train flow=realnvp_flat" in done.stdout
 
 

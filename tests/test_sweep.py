@@ -16,6 +16,7 @@ from laminar.pictures.knobs import Entry, knobs
 from laminar.runs import sweep
 from laminar.runs.jobs import read, settings
 from laminar.runs.standings import markdown, show, standings
+from laminar.runs.start import chosen
 
 
 def job(folder, words: list[str], numbers: dict | None = None, failure: str = "", config: str = "", source: str = "Digits"):
@@ -184,3 +185,11 @@ def test_a_score_that_dwarfs_the_others_does_not_flatten_them(monkeypatch, tmp_p
     entries = [Entry({"a": str(k)}, [2.0 + k / 10 if k < 5 else 1e6]) for k in range(6)]
     (axes,) = drawn(monkeypatch, tmp_path, entries, ["a"])
     assert axes.get_ylim()[1] < 10 and "1e+06" in [text.get_text() for text in axes.texts]
+
+
+def test_a_run_knows_its_choices():
+    """Hydra's, without its own groups; what the run added to its command line counts."""
+    found = chosen(
+        {"flow": "realnvp", "data": "table", "experiment": None, "hydra/launcher": "basic"}, ["data=table", "flow=table"]
+    )
+    assert found == {"flow": "table", "data": "table"}

@@ -1,6 +1,6 @@
 """How a run comes to its folder: as a new one that Hydra composed, or as one that goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,15 @@ def start(config: DictConfig) -> float:
         write_composition(folder, config, hydra)
         idle = unread(OmegaConf.to_container(config), words)
         plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
+        plain["choices"] = chosen(OmegaConf.to_container(hydra.runtime.choices), words)
         refuse_unplain(plain, "the config of this run")
         return attempt(plain, folder, words, in_sweep)
+
+
+def chosen(choices: Mapping[str, Any], words: Sequence[str]) -> dict[str, str]:
+    """Which member each group has, by Hydra's word or a later one of the run's own: what people call a run by."""
+    members = choices | {group: member for group, _, member in (word.partition("=") for word in words) if group in choices}
+    return {group: member for group, member in members.items() if isinstance(member, str) and not group.startswith("hydra")}
 
 
 def told(folder: Path) -> None:
