@@ -38,7 +38,7 @@ HOSTILE = [
     laminar.flows.flow.Flow.__init__ laminar.flows.flow.__builtins__ laminar.training.scheduler._rise
     functools.partial builtins.eval os.system subprocess.Popen pickle.loads hydra.utils.instantiate
     pytorch_lightning.callbacks.ModelCheckpoint pytorch_lightning.loggers.CSVLogger pytorch_lightning.Trainer.fit
-    pytorch_lightning.profilers.SimpleProfiler torchmetrics.text.BERTScore torch.optim.SGD torch.nn.Linear
+    pytorch_lightning.profilers.SimpleProfiler torchmetrics.text.BERTScore torch.optim.LBFGS torch.nn.Linear
     laminar.flows.flow laminar os . laminar..x ../x.y laminar.flows.coupling./etc.x laminar.flows.none.None
     """.split(),
     *("", "os.system\0", None, 3, True, ["os.system"], {"_target_": "os.system"}),
@@ -465,7 +465,7 @@ def test_a_page_of_one_job_is_judged_as_well(pages, tmp_path):
 def test_a_page_may_say_where_runs_lie_and_what_is_swept(pages, tmp_path):
     text = "hydra: {mode: MULTIRUN, sweep: {dir: ../swept}, sweeper: {params: {seed: '3,4', data.batch_size: '0'}}}"
     status, said = pages(text, "+evil=page")
-    assert status == 1 and "batch_size=0 serves nothing" in said  # both jobs began, and were refused by our own code
+    assert status == 1 and "data.batch_size=0 is not what" in said  # both jobs began, and were refused by our own code
     assert {path.name for path in (tmp_path / "swept").iterdir()} >= {"0", "1", "table.csv"}
 
 

@@ -54,22 +54,29 @@ def sentences() -> Iterator[None]:
     if TRACEBACKS:
         yield
         return
+    try:
+        yield
+    except Exception as error:
+        if (told := _told(error)) is None:
+            raise
+        say(told)
+        raise SystemExit(2) from None
+
+
+def _told(error: Exception) -> Exception | None:
+    """The error that a sentence tells, or None where it is nobody's fault but ours."""
+    if isinstance(error, Refused | OSError):
+        return error
     from hydra.errors import HydraException
     from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
     from yaml import YAMLError
 
-    try:
-        yield
-    except InterpolationKeyError as error:
+    if isinstance(error, InterpolationKeyError):
         part, _, key = error.full_key.partition(".")[0], *str(error).split("'")[:2]
-        say(Refused(f"this {part} reads {key}, which nothing here chooses: add +{key}=..., or choose another {part}"))
-        raise SystemExit(2) from None
-    except MissingMandatoryValue as error:
-        say(Refused(f"{error.full_key} has no value: say {error.full_key}=..."))
-        raise SystemExit(2) from None
-    except (Refused, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
-        say(error)
-        raise SystemExit(2) from None
+        return Refused(f"this {part} reads {key}, which nothing here chooses: add +{key}=..., or choose another {part}")
+    if isinstance(error, MissingMandatoryValue):
+        return Refused(f"{error.full_key} has no value: say {error.full_key}=...")
+    return error if isinstance(error, HydraException | OmegaConfBaseException | YAMLError) else None
 
 
 def say(error: BaseException) -> None:

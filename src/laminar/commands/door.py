@@ -4,37 +4,91 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
-from laminar.config.allow import packages
-from laminar.config.pages import CONF
+from laminar.config.near import near
 from laminar.refused import TRACEBACKS, Refused, sentences, stoppable
 
 
 def enter(name: str, task: Callable[[Any], Any], about: str) -> None:
-    """Composes ``conf/<name>.yaml`` with the command line and calls ``task(config)``; ``--help`` prints ``about``.
+    """Composes ``conf/<name>.yaml`` with the command line and calls ``task(config)``, or shows help, members, the version."""
+    with stoppable(), sentences():
+        if not _shown(name, about):
+            _run(name, task)
 
-    ``group=null`` means none of a group, which Hydra spells ``~group``.
-    """
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(about.strip(), _groups(), _FLAGS, sep="\n\n")
-        return
+
+def _shown(name: str, about: str) -> bool:
+    """``--help``, ``--version`` and ``list``, for which nothing is imported."""
+    words = sys.argv[1:]
+    if "--version" in words:
+        from laminar import __version__
+
+        print(f"laminar {__version__}")
+    elif {"-h", "--help"} & set(words):
+        from laminar.commands.help import text
+
+        print(text(name, about))
+    elif "list" in words:
+        from laminar.commands.menu import text
+
+        before, asked = words[: words.index("list")], words[words.index("list") + 1 :]
+        folder = next((word.removeprefix("--config-dir=") for word in before if word != "--config-dir"), None)
+        print(text(name, asked, folder))
+    else:
+        return False
+    return True
+
+
+def _run(name: str, task: Callable[[Any], Any]) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import open_dict
 
+    from laminar.config.allow import packages
+    from laminar.config.composer import Composer, judge_job
+    from laminar.config.heads import menus
+    from laminar.config.pages import CONF
+    from laminar.config.translate import translated
+
     def job(config: Any) -> Any:
         alone = HydraConfig.get().mode == RunMode.RUN  # in a sweep, Hydra notes the failure and takes the next job
-        with sentences() if alone else nullcontext():
+        words = HydraConfig.get().overrides.task
+        with _typed_environment(), sentences() if alone else nullcontext():
+            if not alone:
+                judge_job(config, name, words)
             with open_dict(config):
-                config.allow = packages(HydraConfig.get().overrides.task)  # whatever a page says
+                config.allow = packages(words)  # whatever a page says
             return task(config)
 
-    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    sys.argv[1:] = [f"~{word[:-5]}" if word.endswith("=null") and word[:-5] in groups else word for word in sys.argv[1:]]
-    with stoppable(), sentences(), _hydra_raises(), _pages_judged():
+    flags, words = _flags()
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in words] + translated(words, name, menus(name, flags.config_dir))
+    shows = flags.cfg is not None or flags.info is not None
+    with _hydra_raises(), _composed_by(partial(Composer, judging=not shows)):
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+
+
+def _flags() -> tuple[Any, list[str]]:
+    """Hydra's flags of the command line, and its other words."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    known = [flag for action in parser._actions for flag in action.option_strings]
+
+    def refuse(message: str) -> None:
+        strange = next((word for word in message.split() if word.startswith("-")), "")
+        raise Refused(f"{message}{near(strange, known)}: --help lists the flags")
+
+    parser.error = refuse
+    flags = parser.parse_args()
+    if flags.experimental_rerun is not None:
+        raise Refused("--experimental-rerun loads a pickle, which may run anything: give the words of the command instead")
+    if flags.shell_completion and not any(word.split("=")[0] in ("install", "uninstall", "query") for word in flags.overrides):
+        raise Refused("--shell-completion says what to do with it: --shell-completion install=bash, or uninstall=bash")
+    if flags.config_dir is not None and not os.path.isdir(flags.config_dir):
+        raise Refused(f"--config-dir {flags.config_dir} is not there: it takes a folder with pages of your own")
+    return flags, flags.overrides
 
 
 @contextmanager
@@ -48,31 +102,22 @@ def _hydra_raises() -> Iterator[None]:
 
 
 @contextmanager
-def _pages_judged() -> Iterator[None]:
-    """Inside, Hydra composes by a loader that judges pages which are not Laminar's, and reads no pickled job."""
+def _typed_environment() -> Iterator[None]:
+    """Inside, the environment is as it was typed: what a job starts, further ranks and workers, inherits it."""
+    os.environ["HYDRA_FULL_ERROR"] = "1" if TRACEBACKS else "0"
+    try:
+        yield
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+@contextmanager
+def _composed_by(loader: Callable[..., Any]) -> Iterator[None]:
+    """Inside, Hydra composes by a loader of ours, which judges pages and words."""
     import hydra._internal.hydra as internal
-    from hydra._internal.utils import get_args_parser
 
-    from laminar.config.foreign import Loader
-
-    if get_args_parser().parse_args().experimental_rerun is not None:
-        raise Refused("--experimental-rerun loads a pickle, which may run anything: give the words of the command instead")
-    hydras, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, Loader
+    hydras, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, loader
     try:
         yield
     finally:
         internal.ConfigLoaderImpl = hydras
-
-
-def _groups() -> str:
-    lines = ["Groups (group=member):"]
-    for group in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
-        lines.append(f"  {group.name:16}" + " ".join(sorted(page.stem for page in group.glob("*.yaml"))))
-    return "\n".join(lines)
-
-
-_FLAGS = """Flags:
-  -m, --multirun        run every combination of comma-separated values
-  --cfg job             show the composed config and stop
-  --config-dir DIR      add a folder with pages of your own
-  HYDRA_FULL_ERROR=1    show tracebacks"""

@@ -14,15 +14,16 @@ class Rule(NamedTuple):
     kind: type = Real
 
 
-COUNT = Rule(lambda number: number >= 1, "a whole number, 1 or more")
-AMOUNT = Rule(lambda number: number >= 0, "a whole number, 0 or more")
+COUNT = Rule(lambda number: number >= 1, "a whole number from 1 on")
+AMOUNT = Rule(lambda number: number >= 0, "a whole number from 0 on")
 POSITIVE = Rule(lambda number: number > 0, "a number above 0")
-WEIGHT = Rule(lambda number: number >= 0, "a number, 0 or more")
+WEIGHT = Rule(lambda number: number >= 0, "a number from 0 on")
 SHARE = Rule(lambda number: 0 <= number <= 1, "a number from 0 to 1")
 BELOW_ONE = Rule(lambda number: 0 <= number < 1, "a number from 0 up to 1, and not 1 itself")
-BUDGET = Rule(lambda number: number >= -1, "a whole number, 0 or more, or -1 for no limit")
-DEVICES = Rule(lambda number: number == -1 or number >= 1, "a whole number, 1 or more, or auto")
-POINTS = Rule(lambda number: number >= 2, "a whole number, 2 or more")
+BUDGET = Rule(lambda number: number >= -1, "a whole number from 0 on (-1: no limit)")
+DEVICES = Rule(lambda number: number == -1 or number >= 1, "a whole number from 1 on (-1 or auto: all)")
+POINTS = Rule(lambda number: number >= 2, "a whole number from 2 on")
+PLACE = Rule(lambda text: not text.startswith("/") and ".." not in text.split("/"), "a name that leads to no other folder", str)
 TIME = Rule(lambda text: re.fullmatch(r"\d+:\d\d:\d\d:\d\d", text), "days:hours:minutes:seconds, as in 00:01:30:00", str)
 
 NAMES = {
@@ -42,6 +43,8 @@ NAMES = {
     for name in names.split()
 }
 KEYS = {
+    "name": PLACE,
+    "task_name": PLACE,
     "trainer.max_steps": BUDGET,
     "trainer.max_epochs": BUDGET,
     "trainer.max_time": TIME,

@@ -3,6 +3,7 @@
 Each option is one that its constructor takes, of the kind that it says (``signature``, ``schema``), and within its bounds.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,13 @@ def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roo
             continue
         value = (plain[root] or {}).get(name) if name else plain[root]
         if value == "???" and root != "size":
-            raise Refused(f"{key} has no value: say {key}={FILES.get(key, '...')}")
+            raise Refused(f"{key} has no value: say {key}={f'<{FILES[key]}>' if key in FILES else '...'}")
         if value not in (None, "???") or not name:
             _judge(key, value, hint)
         if key in FILES and value is not None and not Path(str(value)).exists():
             raise Refused(f"{key}={value} is not there: it takes {FILES[key]}")
+        if key == "ckpt_path" and value is not None and Path(value).is_dir():
+            raise Refused(f"ckpt_path={value} is a folder: it takes a .ckpt file, and resume={value} goes on with a run")
     for root in sorted(named, key=lambda root: sum(1 for _ in targets(plain[root]))):
         _part(plain[root], root, Slot(root, allow) if SLOTS.get(root) else None)
 
@@ -80,7 +83,7 @@ def _judge(key: str, value: Any, hint: Any) -> None:
     rule = bound(key)
     if not fits(value, hint) or (rule is not None and not within(value, rule)):
         kinds = KEYS[key].told if key in KEYS else told(hint, rule.told if rule else None)
-        choice = near(value, kinds.split(" or "), f"{key}=") if isinstance(value, str) else ""
+        choice = near(value, re.split(", | or ", kinds), f"{key}=") if isinstance(value, str) else ""
         raise Refused(f"{key}={spelt(value)} is not what the option holds{choice}: it takes {kinds}")
 
 

@@ -6,11 +6,12 @@ from os import PathLike
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from laminar.config.near import either
+
 LARGEST = 2**63  # whole numbers are handed on as int64; infinities and NaN are no smaller
 KINDS = {
     int: "a whole number below 2^63",
     float: "a number below 2^63",
-    bool: "true or false",
     str: "text",
     NoneType: "null",
     Sequence: "a list, each entry ",
@@ -48,13 +49,19 @@ def fits(value: Any, hint: Any) -> bool:
 
 def told(hint: Any, number: str | None = None) -> str:
     """The kind in words: ``a whole number below 2^63 or null``; ``number`` is what is said of numbers instead."""
+    return either(_names(hint, number)) if hint is not Any else "a value"
+
+
+def _names(hint: Any, number: str | None) -> list[str]:
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
-        return " or ".join(dict.fromkeys(told(choice, number) for choice in inner if choice is not Part))
+        return [name for choice in inner if choice is not Part for name in _names(choice, number)]
     if kind is Literal:
-        return " or ".join(map(str, inner))
+        return [*map(str, inner)]
+    if kind is bool:
+        return ["true", "false"]
     if kind is tuple:
-        return f"a list of {len(inner)}, each entry {told(inner[-1], number)}"
+        return [f"a list of {len(inner)}, each entry {told(inner[-1], number)}"]
     if kind in (int, float) and number is not None:
-        return number
-    return KINDS.get(kind, "a value") + (told(inner[-1], number) if inner else "")
+        return [number]
+    return [KINDS.get(kind, "a value") + (told(inner[-1], number) if inner else "")]

@@ -1,7 +1,7 @@
 """Signatures: the options of a constructor, read from its source text, for importing torch or Lightning takes seconds.
 
-A class of Laminar's that hands on ``**options`` takes its parents' as well. What a text does not tell (a package that is not found, an
-annotation of another kind) is anything.
+A class of Laminar's that hands on ``**options`` takes its parents' as well. What a text does not tell (a package that is not
+found, an annotation of another kind) is anything.
 """
 
 import ast

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from laminar.config.machine import micro_batch
 from laminar.data.source import Source, Split
 from laminar.flows.noise import mix
 from laminar.flows.space import rows_of
@@ -49,13 +50,7 @@ class Share:
 
     def micro_batch(self, batch_size: int) -> int:
         """Examples of one forward pass on one rank."""
-        share = self.ranks * self.accumulate
-        if batch_size % share:
-            raise Refused(
-                f"data.batch_size={batch_size}, the number of examples behind one optimizer step, does not divide by "
-                f"{self.ranks} ranks x {self.accumulate} accumulated batches: take a multiple of {share}"
-            )
-        return batch_size // share
+        return micro_batch(batch_size, self.ranks, self.accumulate)
 
     def batch(self, split: Split, x: Tensor, index: Tensor, epoch: int) -> Batch:
         context = rows_of(split.context, index)

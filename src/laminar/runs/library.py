@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from laminar.config.knobs import resolved
 from laminar.config.pages import compose
 from laminar.config.recipe import build as made

@@ -24,7 +24,10 @@ class Squeeze(Transform):
         if order not in ORDERS or (order == "diagonal" and factor != 2):
             raise Refused(f"squeeze's order is channels, or diagonal for factor 2, not {order!r} with factor {factor}")
         if not space.is_image:
-            raise Refused(f"squeeze reshapes images, and the event here has shape {space.event}: choose a mask for vectors")
+            raise Refused(
+                f"squeeze reshapes images, and the event here has shape {space.event}: "
+                "choose a flow or a mask for vectors (flow=realnvp_flat, flow=nsf_coupling; mask=parity)"
+            )
         c, h, w = space.event
         if h % factor or w % factor:
             raise Refused(
