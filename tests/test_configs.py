@@ -171,10 +171,9 @@ def test_members_of_the_knobs_compose_and_build(choice):
 
 @pytest.mark.parametrize("name", members("optimizer"))
 def test_optimizers_build(name):
-    assert (
-        build(composed(f"optimizer={name}").optimizer, "optimizer")([torch.zeros(1, requires_grad=True)]).param_groups[0]["lr"]
-        == 1e-3
-    )
+    page = composed(f"optimizer={name}").optimizer
+    optimizer = build(page, "optimizer")([torch.zeros(1, requires_grad=True)])
+    assert optimizer.param_groups[0]["lr"] == page.lr == (1e-2 if name == "sgd" else 1e-3)
 
 
 @pytest.mark.parametrize("name", members("scheduler"))
