@@ -32,6 +32,7 @@ from laminar.data.source import Source, Split, Splits
 from laminar.data.table import Table
 from laminar.data.torchvision_set import SETS, TorchvisionSet
 from laminar.data.toys import Checkerboard, Circles, EightGaussians, Moons, Pinwheel, Spirals
+from laminar.data.uci import Power
 from laminar.refused import Refused
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -254,6 +255,18 @@ def test_torchvision_sets_read_their_files(tmp_path):
     images.write_bytes(images.read_bytes()[:1000])
     with pytest.raises(Refused, match=r"FashionMNIST cannot be read from data.root=.*FashionMNIST/raw.*damaged"):
         source.load(0)
+
+
+def test_without_a_root_the_data_lie_where_this_machine_says(tmp_path, monkeypatch):
+    images = np.arange(2 * 784, dtype=np.uint8).reshape(2, 28, 28)
+    for name in ("one", "other"):
+        idx_files(tmp_path / name, "FashionMNIST", images, images)
+        monkeypatch.setenv("LAMINAR_DATA", str(tmp_path / name))
+        source = TorchvisionSet(dataset="FashionMNIST", download=False, batch_size=1)
+        assert source.root == str(tmp_path / name) and len(source.read().train) == 2
+    monkeypatch.delenv("LAMINAR_DATA")
+    assert CelebA(batch_size=1).folder == Path("data/celeba") and CIFAR10(batch_size=1).root == "data"
+    assert Power(batch_size=1).place == Path("data/power") and BSDS300(batch_size=1).folder == Path("data/bsds300")
 
 
 @pytest.mark.parametrize("dataset", SETS)

@@ -8,6 +8,7 @@ import torch
 
 from laminar.data.arrays import read_arrays
 from laminar.data.memory import room_for
+from laminar.data.root import rooted
 from laminar.data.source import Source, Split, Splits
 from laminar.flows.noise import mix
 from laminar.refused import Refused
@@ -39,7 +40,7 @@ class BSDS300(Source):
     def __init__(
         self,
         *,
-        root: str,
+        root: str | None = None,
         train_size: int = 1_000_000,
         val_size: int = 50_000,
         test_size: int = 250_000,
@@ -48,7 +49,7 @@ class BSDS300(Source):
         **serving,
     ):
         super().__init__(**serving)
-        self.folder, self.sizes, self.draw = Path(root) / "bsds300", (train_size, val_size, test_size), draw
+        self.folder, self.sizes, self.draw = Path(rooted(root)) / "bsds300", (train_size, val_size, test_size), draw
         self.cache = cache and Path(cache)
         if min(self.sizes) < 2:
             raise Refused(f"data.train_size, val_size and test_size are {self.sizes}: take at least 2 patches each")

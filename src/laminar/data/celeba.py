@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from laminar.data.image_files import pixels, read_images
+from laminar.data.root import rooted
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
@@ -23,11 +24,12 @@ class CelebA(Source):
         size: side in pixels.
     """
 
-    def __init__(self, *, root: str, download: bool = True, size: int = 64, **serving):
+    def __init__(self, *, root: str | None = None, download: bool = True, size: int = 64, **serving):
         super().__init__(**serving)
         if size < 1:
             raise Refused(f"data.size={size} leaves no pixel: take at least 1")
-        self.folder, self.root, self.download, self.size = Path(root) / "celeba", root, download, size
+        self.root, self.download, self.size = rooted(root), download, size
+        self.folder = Path(self.root) / "celeba"
 
     def read(self) -> Splits:
         partition = self.folder / "list_eval_partition.txt"

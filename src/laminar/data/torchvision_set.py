@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from laminar.data.root import rooted
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
@@ -24,15 +25,15 @@ class TorchvisionSet(Source):
 
     Args:
         dataset: its name in ``torchvision.datasets``.
-        root: the folder that torchvision reads from and downloads to.
+        root: the folder that torchvision reads from and downloads to, see ``rooted``.
         download: fetches what is not there.
     """
 
-    def __init__(self, *, dataset: str, root: str, download: bool = True, **serving):
+    def __init__(self, *, dataset: str, root: str | None = None, download: bool = True, **serving):
         super().__init__(**serving)
         if dataset not in SETS:
             raise Refused(f"data.dataset={dataset} is none of {', '.join(SETS)}: take one of these")
-        self.dataset, self.root, self.download = dataset, root, download
+        self.dataset, self.root, self.download = dataset, rooted(root), download
         self.classes, self.train_split, self.test_split, self.files = SETS[dataset]
 
     @property

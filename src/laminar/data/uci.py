@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from laminar.data.root import rooted
 from laminar.data.source import Source, Split, Splits
 from laminar.refused import Refused
 
@@ -28,9 +29,9 @@ class Benchmark(Source):
     dims: int
     folder: str
 
-    def __init__(self, *, root: str, **serving):
+    def __init__(self, *, root: str | None = None, **serving):
         super().__init__(**serving)
-        self.place = Path(root) / self.folder
+        self.place = Path(rooted(root)) / self.folder
         self.columns = [f"x{place}" for place in range(self.dims)]
 
     def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
