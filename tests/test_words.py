@@ -188,6 +188,8 @@ WRONG = {
     "train callbacks=none optimizer.lr=x": "it takes a number from 0 on",
     "train -m optimizer.lr=1e-3,fast": "optimizer.lr=fast",
     "train -m seed=1,b": "seed=b",
+    "train -m data=image_folder data.path=a,b data.size=8,x": "data.size=x",
+    "evaluate -m run=.,nowhere": "run=nowhere is not there",
     "evaluate run=. split=training": "did you mean split=train?",
     "evaluate run=. num_samples=0": "a whole number from 1 on or null",
     "sample run=. n=0": "a whole number from 1 on",

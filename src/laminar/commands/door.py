@@ -47,7 +47,7 @@ def _run(name: str, task: Callable[[Any], Any]) -> None:
     from omegaconf import open_dict
 
     from laminar.config.allow import packages
-    from laminar.config.composer import Composer, judge_job
+    from laminar.config.composer import Composer
     from laminar.config.heads import menus
     from laminar.config.pages import CONF
     from laminar.config.translate import translated
@@ -56,8 +56,6 @@ def _run(name: str, task: Callable[[Any], Any]) -> None:
         alone = HydraConfig.get().mode == RunMode.RUN  # in a sweep, Hydra notes the failure and takes the next job
         words = HydraConfig.get().overrides.task
         with _typed_environment(), sentences() if alone else nullcontext():
-            if not alone:
-                judge_job(config, name, words)
             with open_dict(config):
                 config.allow = packages(words)  # whatever a page says
             return task(config)

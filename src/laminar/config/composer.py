@@ -17,6 +17,7 @@ from laminar.config.judge import judge
 from laminar.config.knobs import resolved
 from laminar.config.machine import refuse_other_machine
 from laminar.config.near import listed, near
+from laminar.config.schema import SCHEMA
 from laminar.config.signature import signature
 from laminar.config.translate import WORDS, spelt
 from laminar.refused import Refused, sentences
@@ -106,25 +107,26 @@ def judge_job(config: DictConfig, command: str, words: Sequence[str]) -> None:
 
 def judge_sweep(config: DictConfig, command: str, parsed: Sequence[Override]) -> None:
     """Refuses what is wrong in each job of a sweep: the words that all share, and each value of those that differ."""
-    swept = {word.key_or_group for word in parsed if word.is_sweep_override()}
     allow = packages([word.input_line for word in parsed if not word.is_sweep_override()])
-    roots = ("seed", "num_samples", "size", "trainer", "optimizer", "scheduler", "data", "run")
-    for root in (root for root in roots if root in config and root not in swept):
-        judge({root: _plain(config, root)}, command, allow)
-    for word in parsed:
-        root, _, name = word.key_or_group.partition(".")
-        group = not name and OmegaConf.is_config(config.get(root))
-        if not word.is_discrete_sweep() or root not in roots or root not in config or group or (root in swept and name):
-            continue
-        for value in word.sweep_iterator():
-            changed = OmegaConf.create({root: _plain(config, root)})
-            OmegaConf.update(changed, word.key_or_group, value, force_add=True)
-            judge(OmegaConf.to_container(changed), command, allow)
+    swept = {word.key_or_group: [*_values(word)] for word in parsed if word.is_sweep_override()}
+    roots = {key.partition(".")[0] for key in SCHEMA[command]} | {"trainer", "optimizer", "scheduler", "data"}
+    for root in roots & config.keys():
+        node = "???" if OmegaConf.is_missing(config, root) else config[root]
+        if root in swept and OmegaConf.is_config(node):
+            continue  # a group, each of whose members has options of its own
+        own = {key: values for key, values in swept.items() if key.partition(".")[0] == root}
+        first = {key: values[0] for key, values in own.items() if values}
+        for key, value in [("", None), *((key, value) for key, values in own.items() for value in values[1:])]:
+            job = OmegaConf.create({root: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node})
+            for name, choice in (first | ({key: value} if key else {})).items():
+                OmegaConf.update(job, name, choice, force_add=True)
+            judge(OmegaConf.to_container(job), command, allow)
 
 
-def _plain(config: DictConfig, root: str) -> Any:
-    node = config[root]
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+def _values(word: Override) -> Iterator[Any]:
+    """What a swept word goes through, where that is a list."""
+    for value in word.sweep_iterator() if word.is_discrete_sweep() else ():
+        yield Override._convert_value(value)
 
 
 def _refuse_members(parsed: Sequence[Override], repository: Any) -> None:
@@ -147,7 +149,7 @@ def _refuse_members(parsed: Sequence[Override], repository: Any) -> None:
 
 
 def _members(word: Override) -> Iterator[str]:
-    for value in word.sweep_iterator() if word.is_discrete_sweep() else [word.value()]:
+    for value in _values(word) if word.is_sweep_override() else [word.value()]:
         for member in value if isinstance(value, list) else [value]:
             if member is not None:
                 yield str(member)

@@ -4,7 +4,7 @@ Each option is one that its constructor takes, of the kind that it says (``signa
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ FILES = {
 }
 
 
-def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roots: Sequence[str] | None = None) -> None:
+def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roots: Collection[str] | None = None) -> None:
     """Refuses a resolved config whose options cannot be; of ``roots`` alone, where they are given.
 
     What is made of others (a layer, the flow) is judged after them, so that a sentence has the key that a command line knows.

@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from laminar.config.allow import packages
+from laminar.config.judge import judge
 from laminar.config.knobs import unread
 from laminar.config.pages import recompose
 from laminar.config.plain import refuse_unplain
@@ -43,6 +44,7 @@ def start(config: DictConfig) -> float:
         write_composition(folder, config, hydra)
         idle = unread(OmegaConf.to_container(config), words)
         plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
+        judge(plain, "train", packages(words))  # again, for the job of a sweep, and for what a table added
         plain["choices"] = chosen(OmegaConf.to_container(hydra.runtime.choices), words)
         refuse_unplain(plain, "the config of this run")
         return attempt(plain, folder, words, in_sweep)
@@ -81,6 +83,7 @@ def resume(folder: str | Path, overrides: Sequence[str] = ()) -> float:
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise Refused(f"{folder} has no checkpoints/last.ckpt to go on from: start the run anew")
         longer = OmegaConf.to_container(OmegaConf.merge(plain, OmegaConf.from_dotlist(budget)))
+        judge(longer, "train", packages(overrides), {word.partition(".")[0].partition("=")[0] for word in budget})
         return attempt(longer, folder, overrides)
 
 
