@@ -135,7 +135,7 @@ def test_padding_adds_zeros():
         (lambda: ImageFolder(path=3, size=8, batch_size=1), "data.path=3 is not .*: it takes text"),
         (
             lambda: Table(path="x.csv", levels={"a": "b"}, batch_size=1),
-            r"data.levels=\{'a': 'b'\} is not .*: it takes names, each with a whole number .* or a list, each entry text",
+            r"data.levels=\{'a': 'b'\} is not .*: it takes names, each with a whole number .* a list, each entry text",
         ),
         (
             lambda: Table(path="x.csv", context="a", batch_size=1),

@@ -87,7 +87,8 @@ def test_defaults_are_those_that_hydra_composes(name):
     assert {line.name: line.default for line in groups("train")}["flow"] == "realnvp"
 
 
-def test_lists_of_groups_members_and_options():
+def test_lists_of_groups_members_and_options(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert "coupling" in menu_text("train", []) and "coupling" not in menu_text("evaluate", [])
     assert "RealNVP" in next(row for row in menu_text("train", ["flow"]).splitlines() if row.split()[0] == "realnvp")
     row = next(row for row in menu_text("train", ["experiment"]).splitlines() if "realnvp_cifar10" in row)
