@@ -11,6 +11,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from laminar.config.checkout import commit, diff
 from laminar.refused import Refused
 from laminar.training.logger.csv import CSV, read
 from laminar.training.logger.open import log_picture, open_loggers, summarise
@@ -71,13 +72,18 @@ def test_online_without_a_login_is_refused_rather_than_asked_for(monkeypatch, tm
     monkeypatch.setenv("WANDB_MODE", "online")
     with pytest.raises(Refused, match="needs a login"), open_loggers({"logger": WANDB}, tmp_path):
         pass
+    monkeypatch.delenv("WANDB_MODE")
+    with pytest.raises(Refused, match=r"logger\.offline=false needs a login"):
+        mode(offline=False)
+    assert mode(offline=True) == "offline"
     monkeypatch.setenv("WANDB_MODE", "sometimes")
     with pytest.raises(Refused, match="none of online, offline"):
         mode()
 
 
 def records(file: Path):
-    """The records of a .wandb file: LevelDB's log format, 7 bytes of file header, then blocks of 32 KiB."""
+    """The records of a .wandb file, as far as it is written: LevelDB's log format, 7 bytes of header, then blocks of 32 KiB."""
+    from google.protobuf.message import DecodeError
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, whole = file.read_bytes(), 7, b""
@@ -89,7 +95,10 @@ def records(file: Path):
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # full, last
-            yield Record.FromString(whole)
+            try:
+                yield Record.FromString(whole)
+            except DecodeError:
+                return
             whole = b""
 
 
@@ -106,11 +115,12 @@ def offline_runs(folder: Path, patience: float = 30.0) -> list[dict]:
 def stored(folder: Path) -> list[dict]:
     runs = []
     for file in sorted(folder.rglob("*.wandb")):
-        run = {"config": {}, "summary": {}, "images": set(), "minima": set()}
+        run = {"config": {}, "summary": {}, "logged": {}, "minima": set(), "files": set(), "artifacts": set()}
         for record in records(file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
-                run["id"] = record.run.run_id
+                run |= {"id": record.run.run_id, "name": record.run.display_name, "group": record.run.run_group}
+                run |= {"tags": [*record.run.tags], "commit": record.run.git.commit, "project": record.run.project}
                 run["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             elif kind == "config":
                 run["config"] |= {i.key or i.nested_key[0]: json.loads(i.value_json) for i in record.config.update}
@@ -118,9 +128,13 @@ def stored(folder: Path) -> list[dict]:
                 run["summary"] |= {i.key or i.nested_key[0]: json.loads(i.value_json) for i in record.summary.update}
             elif kind == "history":
                 values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-                run["images"] |= {key for key, value in values.items() if "image" in value}
+                run["logged"] |= {key: value for key, value in values.items() if "image" in value or "table" in value}
             elif kind == "metric" and record.metric.summary.min:
                 run["minima"].add(record.metric.name)
+            elif kind == "files":
+                run["files"] |= {file.path for file in record.files.files}
+            elif kind == "artifact" or (kind == "request" and record.request.HasField("log_artifact")):
+                run["artifacts"].add((record.artifact if kind == "artifact" else record.request.log_artifact.artifact).name)
             elif kind == "exit":
                 run["exit_code"] = record.exit.exit_code
         runs.append(run)
@@ -133,8 +147,12 @@ def test_wandb_offline_one_run_a_folder_and_its_exit_code(tmp_path, capfd):
 
     Image.new("L", (4, 4)).save(tmp_path / "picture.png")
 
+    page = {**WANDB, "name": None, "group": None, "tags": ["tried", "twice"], "save_code": True}
+    said = {"title": "coupling=affine seed=3", "sweep": "mine", "choices": {"coupling": "affine", "data": "digits"}}
+    numbers = {"test/bpd": 1.5, "grade": "bound", "baselines/histogram": 2.5, "published": 3.49}
+
     def job(name: str, fails: bool = False):
-        config = {"logger": WANDB, "seed": 3, "flow": {"parts": ["a", "b"]}}
+        config = {"logger": page, "seed": 3, "flow": {"parts": ["a", "b"]}, **said}
         with open_loggers(config, tmp_path / name) as loggers:
             for step, value in enumerate((3.0, 1.0, 2.0)):
                 for logger in loggers:
@@ -142,7 +160,7 @@ def test_wandb_offline_one_run_a_folder_and_its_exit_code(tmp_path, capfd):
             if fails:
                 raise FloatingPointError("the loss is not finite")
             log_picture(loggers, "samples", tmp_path / "picture.png", 2)
-            summarise(loggers, {"test/bpd": 1.5, "grade": "bound"})
+            summarise(loggers, numbers, [("test bits/dim", "1.5 ± 0.1", "bound")])
 
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -153,9 +171,14 @@ def test_wandb_offline_one_run_a_folder_and_its_exit_code(tmp_path, capfd):
     (one,), (two,), (three,) = (offline_runs(tmp_path / name) for name in ("one", "two", "three"))
     assert len({one["id"], two["id"], three["id"]}) == 3
     assert (one["exit_code"], two["exit_code"], three["exit_code"]) == (0, 0, 1)
-    assert one["summary"]["test/bpd"] == 1.5 and one["summary"]["grade"] == "bound"
+    assert numbers.items() <= one["summary"].items()
     assert one["config"]["flow"] == {"parts": ["a", "b"]} and one["config"]["seed"] == 3
-    assert "samples/filenames" in one["images"] and {"val/bpd", "val/nll"} <= one["minima"]
+    assert one["config"]["choices"] == said["choices"]
+    assert (one["name"], one["group"], one["tags"]) == ("coupling=affine seed=3", "mine", ["tried", "twice"])
+    assert one["commit"] == (commit() or "").rstrip("+") and ("diff.patch" in one["files"]) == bool(diff())
+    assert {"source-tests", "pages-tests"} <= one["artifacts"]
+    assert "samples/filenames" in one["logged"] and {"val/bpd", "val/nll"} <= one["minima"]
+    assert any(name.startswith("final") for name in one["logged"])
 
     job("three")
     assert {run["id"] for run in offline_runs(tmp_path / "three")} == {three["id"]}
@@ -181,7 +204,8 @@ def test_a_server_that_does_not_answer_turns_the_run_offline(tmp_path):
 
 
 def test_tensorboard_or_a_sentence(tmp_path):
-    config = {"logger": {"_target_": "laminar.training.logger.tensorboard.TensorBoard"}, "seed": 1}
+    told = {"choices": {"coupling": "affine"}, "options": {"size.width": 8}, "seed": 1}
+    config = {"logger": {"_target_": "laminar.training.logger.tensorboard.TensorBoard"}, **told}
     if not (find_spec("tensorboard") or find_spec("tensorboardX")):
         with pytest.raises(Refused, match="pip install tensorboard"), open_loggers(config, tmp_path):
             pass
@@ -190,4 +214,9 @@ def test_tensorboard_or_a_sentence(tmp_path):
         for logger in loggers:
             logger.log_metrics({"val/bpd": 2.0}, 1)
         summarise(loggers, {"test/bpd": 2.0})
-    assert any((tmp_path / "tensorboard").glob("events*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert set(HParamsPluginData.FromString(content).session_start_info.hparams) == {"coupling", "size.width", "seed"}

@@ -15,6 +15,7 @@ from forked import end, fork, forked
 
 from laminar.commands.train import main
 from laminar.refused import Refused
+from laminar.runs.folder import read_config
 from laminar.runs.owner import LOCK, owning
 from laminar.runs.start import resume
 from laminar.training.checkpoint import read
@@ -79,6 +80,10 @@ def test_sweeps_that_start_in_one_second_have_a_folder_each(in_one_second):
     seeds = sorted([config_seed(folder / job) for job in "01"] for folder in sweeps)
     assert seeds == [[10, 11], [20, 21], [30, 31]]
     assert all(len((folder / "table.csv").read_text().splitlines()) == 3 for folder in sweeps)
+    for folder in sweeps:
+        configs = [read_config(folder / job) for job in "01"]
+        assert [config["title"] for config in configs] == [f"seed={config['seed']}" for config in configs]  # its own word
+        assert {config["sweep"] for config in configs} == {folder.name}
 
 
 def test_a_folder_that_is_asked_for_and_taken_is_refused(in_one_second):

@@ -16,7 +16,7 @@ from laminar.pictures.knobs import Entry, knobs
 from laminar.runs import sweep
 from laminar.runs.jobs import read, settings
 from laminar.runs.standings import markdown, show, standings
-from laminar.runs.start import chosen
+from laminar.runs.words import told
 
 
 def job(folder, words: list[str], numbers: dict | None = None, failure: str = "", config: str = "", source: str = "Digits"):
@@ -131,7 +131,7 @@ def test_a_table_says_how_its_scores_are_graded(tmp_path):
 
 
 def test_a_launcher_may_send_the_table_to_its_processes(tmp_path):
-    page = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}, "overrides": {"hydra": []}}})
+    page = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}, "overrides": {"hydra": [], "task": []}}})
     table = sweep.SweepTable()
     table.on_multirun_start(page)
     sent = pickle.loads(pickle.dumps(table))
@@ -189,7 +189,11 @@ def test_a_score_that_dwarfs_the_others_does_not_flatten_them(monkeypatch, tmp_p
 
 def test_a_run_knows_its_choices():
     """Hydra's, without its own groups; what the run added to its command line counts."""
-    found = chosen(
-        {"flow": "realnvp", "data": "table", "experiment": None, "hydra/launcher": "basic"}, ["data=table", "flow=table"]
-    )
-    assert found == {"flow": "table", "data": "table"}
+    choices = {"flow": "realnvp", "data": "table", "experiment": None, "hydra/launcher": "basic"}
+    found = told({"name": "default"}, choices, ["data=table", "flow=table", "+size.width=8", "tags=[a]", "hydra.run.dir=x"])
+    assert found["choices"] == {"flow": "table", "data": "table"} and found["options"] == {"size.width": 8}
+    assert found["title"] == "data=table flow=table +size.width=8"
+    assert told({"name": "mine"}, {**choices, "experiment": "nice"}, ["experiment=nice"])["title"] == "mine nice"
+    assert told({"name": "nice"}, {**choices, "experiment": "nice"}, ["experiment=nice", "seed=1"])["title"] == "nice seed=1"
+    assert told({"name": "default"}, choices, [])["title"] == "realnvp on table"
+    assert told({"name": "default"}, choices, ["seed=1", "data=table"], own="seed=1")["title"] == "seed=1"

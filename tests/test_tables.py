@@ -43,7 +43,8 @@ from laminar.pictures.pairs import marginals, pairs
 from laminar.refused import Refused
 from laminar.runs import evaluate, sample
 from laminar.runs.against import check
-from laminar.runs.run import initialise, run
+from laminar.runs.prepare import initialise
+from laminar.runs.run import run
 from laminar.runs.untuned import untold, words_for
 from laminar.training.metric import MeanScore
 

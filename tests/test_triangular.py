@@ -13,7 +13,7 @@ from laminar.flows.initialise import initialising
 from laminar.flows.mix.triangular import Triangular
 from laminar.flows.prior.gaussian import Gaussian
 from laminar.flows.space import Space
-from laminar.runs.run import initialise
+from laminar.runs.prepare import initialise
 from laminar.training.module import INIT
 
 

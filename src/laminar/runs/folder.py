@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 import sys
 from datetime import datetime
 from importlib.metadata import version
@@ -12,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from laminar.config.checkout import commit
 from laminar.config.formats import translate
-from laminar.config.pages import CHECKOUT
 from laminar.config.plain import refuse_incomplete, refuse_unplain
 from laminar.config.whole import write_text
 from laminar.refused import Refused
@@ -112,7 +111,7 @@ def environment(seed: int, overrides: list[str], split: dict[str, Any]) -> dict[
         "command": sys.argv,
         "overrides": overrides,
         "seed": seed,
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
         "machine": platform.platform(),
@@ -121,17 +120,3 @@ def environment(seed: int, overrides: list[str], split: dict[str, Any]) -> dict[
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "split": split,
     }
-
-
-def _commit() -> str | None:
-    """The checkout's git commit, with ``+`` where files differ from it; None for an installed package."""
-    if CHECKOUT is None or not (CHECKOUT / ".git").exists():
-        return None
-    try:
-        commit, dirty = (
-            subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.strip() + ("+" if dirty.strip() else "")

@@ -1,46 +1,36 @@
 """A run, from config to numbers."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from laminar.config.recipe import build, cook
 from laminar.config.whole import mend
 from laminar.data.datamodule import FlowDataModule
 from laminar.data.source import Source
-from laminar.flows import noise
-from laminar.flows.compose.chain import Chain, links_of
 from laminar.flows.flow import Flow
-from laminar.flows.initialise import SetByData, initialising
-from laminar.flows.memory import remember
-from laminar.flows.space import Context
 from laminar.flows.transform import Transform
 from laminar.refused import Refused, shown
 from laminar.runs.folder import begin, environment, write_json
 from laminar.runs.open import still
 from laminar.runs.page import write_page
+from laminar.runs.prepare import prepare
+from laminar.runs.said import closing, opening
 from laminar.runs.same import accepts, go_on
-from laminar.runs.table import show
+from laminar.runs.table import lines, show
 from laminar.training.callbacks.nonfinite import Diverged
 from laminar.training.checkpoint import AtomicIO, in_precision, load_flow, read
 from laminar.training.ddp import leave_group
 from laminar.training.logger.open import open_loggers, summarise
 from laminar.training.lost_rank import waited_for
-from laminar.training.module import INIT, FlowModule
+from laminar.training.module import FlowModule
 from laminar.training.objective.objective import Objective
-from laminar.training.resumable import refuse_other_state
-
-FITTED = 20_000  # rows that a prior is fitted to
 
 
 def run(
@@ -66,18 +56,22 @@ def run(
     flow = in_precision(cook(build(config["flow"], "flow", allow, Flow), "this flow", data.space), config)
     module = build_module(config, flow, data.source.empty, allow)
     config["data"] |= data.source.found()
+    trainer = build_trainer(config, folder, allow)
+    trainer.strategy.worker = (worker, str(folder), *allow)
     if rank_zero_only.rank == 0:
+        print("\n".join([opening(config, module, data, trainer, folder), *data.source.remarks]), flush=True)
+    ready = monotonic()
+    checkpoint = prepare(trainer, module, data, config, folder) if config["train"] else None
+    prepared = monotonic() - ready
+    if rank_zero_only.rank == 0:  # nothing speaks against it
         begin(folder, config, environment(config["seed"], list(overrides), data.split_record()))
-        for remark in data.source.remarks:
-            print(remark, flush=True)
     with open_loggers(config, folder, allow) as loggers:
-        trainer = build_trainer(config, folder, loggers, allow)
-        trainer.strategy.worker = (worker, str(folder), *allow)
+        trainer.loggers = loggers
         try:
             ready = monotonic()
             if config["train"]:
-                fit(trainer, module, data, config, folder)
-            trained = monotonic() - ready
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trained = prepared + monotonic() - ready
             numbers = evaluate(trainer, module, data, config, folder)
         except RuntimeError as error:
             if not isinstance(error, Diverged) and (found := waited_for(getattr(trainer.strategy.launcher, "procs", ()))):
@@ -88,13 +82,14 @@ def run(
         if trainer.is_global_zero:
             numbers |= {"train_seconds": round(trained, 1), "seconds": round(monotonic() - began, 1)}
             known = baselines_of(data) if config["test"] and module.unit in ("bpd", "nll") else {}
-            if data.source.columns is not None:
-                numbers |= {f"baselines/{name}": score for name, (score, _) in known.items()}
-                numbers |= {f"baselines/{name}_se": error for name, (_, error) in known.items()}
+            numbers |= {f"baselines/{name}": score for name, (score, _) in known.items()}
+            numbers |= {f"baselines/{name}_se": error for name, (_, error) in known.items()}
             write_json(folder / "metrics.json", numbers)
-            summarise(loggers, numbers)
+            summarise(loggers, numbers, [*lines(numbers)])
             write_page(folder)
             show(numbers, known, folder)
+            if (told := closing(config, module, numbers, folder)) is not None:
+                print(told, flush=True)
     return numbers
 
 
@@ -121,7 +116,8 @@ def build_module(config: dict[str, Any], flow: Flow, blind: bool = False, allow:
     return module
 
 
-def build_trainer(config: dict[str, Any], folder: Path, loggers: list, allow: Sequence[str] = ()) -> pl.Trainer:
+def build_trainer(config: dict[str, Any], folder: Path, allow: Sequence[str] = ()) -> pl.Trainer:
+    """A trainer that logs nowhere yet: loggers are opened when nothing speaks against the run any more."""
     callbacks = {}
     for name, page in (config["callbacks"] or {}).items():
         if page is not None and "_target_" not in page:
@@ -135,66 +131,11 @@ def build_trainer(config: dict[str, Any], folder: Path, loggers: list, allow: Se
         allow,
         pl.Trainer,
         callbacks=[*callbacks.values()],
-        logger=loggers,
+        logger=False,
         enable_progress_bar="progress" in callbacks,
         plugins=[AtomicIO()],
         default_root_dir=str(folder),
     )
-
-
-def fit(trainer: pl.Trainer, module: FlowModule, data: FlowDataModule, config: dict[str, Any], folder: Path) -> None:
-    """Trains, from ``last.ckpt`` if there is one, else from ``ckpt_path``, else from the data-dependent start."""
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoint = last if last.exists() else config["ckpt_path"]
-    if checkpoint is None:
-        initialise(module.flow, data, config["seed"])
-    else:
-        content = read(checkpoint)
-        refuse_other_state(content, trainer, module, checkpoint)
-        load_flow(module.flow, content, checkpoint)
-    recalling(module.flow, config.get("memory", "store"))
-    if config["compile"]:
-        module.flow.transform.compile()
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-
-
-def recalling(flow: Flow, how: str) -> None:
-    """Has the flow keep as much as ``memory`` says, and tells which parts keep all of theirs nevertheless."""
-    kept = remember(flow, how)
-    if kept and rank_zero_only.rank == 0:
-        reasons = [f"{number} {reason}" for reason, number in Counter(kept.values()).items()]
-        print(f"memory={how}, and all is kept of {len(kept)} parts: {'; '.join(reasons)}", flush=True)
-
-
-def initialise(flow: Flow, data: FlowDataModule, seed: int) -> None:
-    """Shows the flow one batch, and before that every row to each part that is thorough, behind what leads there.
-
-    They depend on the seed alone: all ranks start alike.
-    """
-
-    def show(see: Callable[[Tensor, Context], Any], batches: int | None) -> None:
-        with initialising():
-            for x, context, index, _ in islice(data.first_epoch(), batches):
-                with noise.source(noise.mix(seed, INIT, 0, index.numpy())):
-                    see(x, context)
-
-    if _thorough(flow.context):
-        show(lambda x, context: flow.context(context), None)
-    links = list(links_of(flow.transform))
-    for place, link in enumerate(links):
-        if _thorough(link):
-            front = Chain.of(flow.transform.domain, links[: place + 1])
-            show(lambda x, context, front=front: front(x, flow.context(context)), None)
-    if _thorough(flow.prior):
-        seen: list[Tensor] = []
-        show(lambda x, context: seen.append(flow.encode(x, context)), -(-FITTED // data.source.batch_size))
-        with initialising():
-            flow.prior.log_prob(torch.cat(seen))
-    show(flow.log_prob, 1)
-
-
-def _thorough(module: nn.Module) -> bool:
-    return any(isinstance(part, SetByData) and part.thorough for part in module.modules())
 
 
 def evaluate(

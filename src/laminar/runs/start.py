@@ -1,6 +1,6 @@
 """How a run comes to its folder: as a new one that Hydra composed, or as one that goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from laminar.runs.owner import owning
 from laminar.runs.run import run
 from laminar.runs.same import CHANGED
 from laminar.runs.untuned import untold
+from laminar.runs.words import told
 from laminar.training.callbacks.nonfinite import Diverged
 from laminar.training.lost_rank import RankLost
 
@@ -36,7 +37,7 @@ def start(config: DictConfig) -> float:
     asked = in_sweep or any(word.partition("=")[0] == "hydra.run.dir" for word in hydra.overrides.hydra)
     with owning(Path(hydra.runtime.output_dir), another=not asked) as folder:
         claim(folder)
-        told(folder)
+        settled(folder)
         words = list(hydra.overrides.task)
         if added := untold(config, words):
             print(f"data=table, untuned: {' '.join(added)}", flush=True)
@@ -45,18 +46,13 @@ def start(config: DictConfig) -> float:
         idle = unread(OmegaConf.to_container(config), words)
         plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key not in idle]), resolve=True)
         judge(plain, "train", packages(words))  # again, for the job of a sweep, and for what a table added
-        plain["choices"] = chosen(OmegaConf.to_container(hydra.runtime.choices), words)
+        plain |= told(plain, OmegaConf.to_container(hydra.runtime.choices), words, in_sweep and hydra.job.override_dirname)
+        plain |= {"sweep": Path(hydra.sweep.dir).name} if in_sweep else {}
         refuse_unplain(plain, "the config of this run")
         return attempt(plain, folder, words, in_sweep)
 
 
-def chosen(choices: Mapping[str, Any], words: Sequence[str]) -> dict[str, str]:
-    """Which member each group has, by Hydra's word or a later one of the run's own: what people call a run by."""
-    members = choices | {group: member for group, _, member in (word.partition("=") for word in words) if group in choices}
-    return {group: member for group, member in members.items() if isinstance(member, str) and not group.startswith("hydra")}
-
-
-def told(folder: Path) -> None:
+def settled(folder: Path) -> None:
     """Tells Hydra which folder it is, before anything is resolved that asks for it."""
     runtime = HydraConfig.instance().cfg.hydra.runtime
     with read_write(runtime):

@@ -57,6 +57,7 @@ class SweepTable(Callback):
         with read_write(config), open_dict(config):  # the jobs are composed anew, by the words of Hydra's command line
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(self.folder)}")
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys={_shared(config)}")
 
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         from hydra.core.utils import JobStatus
@@ -124,6 +125,14 @@ def draw(jobs: Sequence[Job], folder: Path) -> None:
                 knobs(list(map(Entry, words, scores)), names, f"{stage} {UNITS.get(unit, unit)}", file)
         except Exception:
             log.exception("%s could not be drawn", file)
+
+
+def _shared(config: Any) -> list[str]:
+    """The options that all jobs have in common: a job is called by its others."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    return [word.key_or_group for word in words if not word.is_sweep_override()]
 
 
 def _quoted(path: Path) -> str:

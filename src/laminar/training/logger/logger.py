@@ -1,6 +1,6 @@
 """RunLogger: a Lightning logger of one run folder, with an end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -13,8 +13,8 @@ class RunLogger:
     def settle(self) -> None:
         """Brings to the disk what was logged."""
 
-    def summarise(self, numbers: Mapping[str, float | int | str]) -> None:
-        """The run's final numbers."""
+    def summarise(self, numbers: Mapping[str, float | int | str], table: Sequence[Sequence[str]] = ()) -> None:
+        """The run's final numbers, and the table that tells them: what each is, its value, what is behind it."""
 
     def close(self, exit_code: int) -> None:
         """The run is over; 0 is success."""

@@ -18,7 +18,8 @@ def open_loggers(config: Any, run_dir: str | Path, allow: Sequence[str] = ()) ->
     """The loggers that ``config.logger`` asks for, as ``Trainer(logger=...)`` takes them.
 
     ``metrics.csv`` is written beside any of them; ``logger=null`` means none. However the block is left, every logger
-    is closed with the exit code that the process would have. On ranks other than 0 the list is empty.
+    is closed with the exit code that the process would have. On ranks other than 0 the list is empty. A page that leaves its
+    ``name`` or ``group`` null gets what the config knows: its ``title``, and the ``sweep`` that it is a job of.
     """
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     if not plain.get("logger") or rank_zero_only.rank != 0:
@@ -27,7 +28,9 @@ def open_loggers(config: Any, run_dir: str | Path, allow: Sequence[str] = ()) ->
     loggers: list[RunLogger] = [CSV(run_dir)]
     try:
         if plain["logger"].get("_target_") != "laminar.training.logger.csv.CSV":
-            loggers.append(build(plain["logger"], "logger", allow, RunLogger, run_dir=run_dir))
+            told = {"name": plain.get("title"), "group": plain.get("sweep")}
+            page = {option: told.get(option) if value is None else value for option, value in plain["logger"].items()}
+            loggers.append(build(page, "logger", allow, RunLogger, run_dir=run_dir))
         for logger in loggers:
             logger.log_hyperparams(plain)
         yield loggers
@@ -37,10 +40,10 @@ def open_loggers(config: Any, run_dir: str | Path, allow: Sequence[str] = ()) ->
     _close(loggers, 0)
 
 
-def summarise(loggers: list[RunLogger], numbers: Mapping[str, float | int | str]) -> None:
-    """Tells every logger the run's final numbers."""
+def summarise(loggers: list[RunLogger], numbers: Mapping[str, float | int | str], table: Sequence[Sequence[str]] = ()) -> None:
+    """Tells every logger the run's final numbers, and the table of them."""
     for logger in loggers:
-        logger.summarise(numbers)
+        logger.summarise(numbers, table)
 
 
 def log_picture(loggers: list[RunLogger], name: str, path: Path, step: int) -> None:

@@ -10,18 +10,22 @@ from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import WandbLogger
 
+from laminar.config.checkout import commit, diff
+from laminar.config.pages import CHECKOUT, CONF, PACKAGE
 from laminar.config.whole import write_text
 from laminar.refused import Refused
 from laminar.training.logger.logger import RunLogger
 
 CONNECTION_SECONDS = 30
+LONGEST = 128  # name that W&B takes
 
 
 class WandB(RunLogger, WandbLogger):
     """One W&B run for one run folder, under ``<run>/wandb``; a resumed folder goes on in the same run.
 
-    Online if ``WANDB_MODE=online``, or if ``WANDB_MODE`` is unset and a login is stored; else offline. It never asks: a
-    mode that needs a login and finds none raises ``Refused``, a server that does not answer turns the run offline.
+    Online if ``WANDB_MODE=online``, or if ``WANDB_MODE`` is unset and a login is stored; else offline, unless ``offline``
+    says so or otherwise. It never asks: a mode that needs a login and finds none raises ``Refused``, a server that does not
+    answer turns the run offline. With the run go the checkout's commit and diff; with ``save_code`` all of Laminar's source.
     """
 
     def __init__(
@@ -34,13 +38,16 @@ class WandB(RunLogger, WandbLogger):
         job_type: str | None = None,
         tags: Sequence[str] = (),
         notes: str | None = None,
+        offline: bool | None = None,
+        save_code: bool = False,
     ):
-        self.mode = mode()  # decided before wandb is imported, which asks for a login when it sees fit
+        self.mode = mode(offline)  # decided before wandb is imported, which asks for a login when it sees fit
         import wandb
 
         folder = Path(run_dir) / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = wandb.Settings(silent=True, console="off", init_timeout=CONNECTION_SECONDS)
+        known = {} if (head := commit()) is None else {"git_root": str(CHECKOUT), "git_commit": head.rstrip("+")}
+        settings = wandb.Settings(silent=True, console="off", init_timeout=CONNECTION_SECONDS, **known)
         super().__init__(
             # not ``offline=True``: Lightning would write it into os.environ, for every later run of this process
             mode=self.mode,
@@ -49,7 +56,7 @@ class WandB(RunLogger, WandbLogger):
             settings=settings,
             project=project,
             entity=entity,
-            name=name or "/".join(Path(run_dir).resolve().parts[-2:]),
+            name=(name or "/".join(Path(run_dir).resolve().parts[-2:]))[:LONGEST],
             group=group,
             job_type=job_type,
             tags=list(tags),
@@ -66,12 +73,20 @@ class WandB(RunLogger, WandbLogger):
             run = self.experiment
         for name in ("val/bpd", "val/nll"):
             run.define_metric(name, step_metric="trainer/global_step", summary="min")
+        if changes := diff():
+            write_text(patch := Path(run.dir) / "diff.patch", changes)
+            run.save(patch, base_path=run.dir, policy="now")
+        if save_code:
+            run.log_code(str(PACKAGE), f"source-{project}", lambda path: path.endswith(".py"))
+            run.log_code(str(CONF), f"pages-{project}", lambda path: path.endswith(".yaml"))
 
     def log_picture(self, name: str, path: Path, step: int) -> None:
         self.log_image(name, [str(path)], step=step)
 
-    def summarise(self, numbers) -> None:
+    def summarise(self, numbers, table=()) -> None:
         self.experiment.summary.update(dict(numbers))
+        if table:
+            self.log_table("final", ["number", "value", "behind it"], [list(line) for line in table])
 
     def close(self, exit_code: int) -> None:
         run = self.experiment
@@ -85,9 +100,16 @@ class WandB(RunLogger, WandbLogger):
             print(f"W&B run {self.version}: {url}")
 
 
-def mode() -> str:
-    """online, offline or disabled: what ``WANDB_MODE`` says; without it online exactly if a login is stored."""
+def mode(offline: bool | None = None) -> str:
+    """online, offline or disabled: what ``WANDB_MODE`` says; without it online exactly if a login is stored.
+
+    ``offline`` counts more than both, but for a W&B that is disabled.
+    """
     said = os.environ.get("WANDB_MODE", "").lower()
+    if offline is not None and said != "disabled":
+        if not offline and not has_login():
+            raise Refused("logger.offline=false needs a login: run `wandb login`, set WANDB_API_KEY or leave it null")
+        return "offline" if offline else "online"
     if said in ("disabled", "offline", "dryrun"):
         return "offline" if said == "dryrun" else said
     if said not in ("", "online", "run"):
