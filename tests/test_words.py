@@ -1,10 +1,12 @@
 """Words: what a command says of itself, and its sentence for whatever cannot be, before anything is imported or made."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-from signal import alarm
+from signal import SIGINT, alarm
+from time import sleep
 
 import pytest
 import yaml
@@ -189,15 +191,21 @@ WRONG = {
     "train callbacks=none optimizer.lr=x": "it takes a number from 0 on",
     "train -m optimizer.lr=1e-3,fast": "optimizer.lr=fast",
     "train -m seed=1,b": "seed=b",
-    "train -m data=image_folder data.path=a,b data.size=8,x": "data.size=x",
+    "train -m data=image_folder data.path=.,. data.size=8,x": "data.size=x",
     "evaluate -m run=.,nowhere": "run=nowhere is not there",
     "evaluate run=. split=training": "did you mean split=train?",
     "evaluate run=. num_samples=0": "a whole number from 1 on or null",
     "sample run=. n=0": "a whole number from 1 on",
     "sample run=. temperature=0": "a number above 0",
     "sample run=. mode=dream": "it takes sample, reconstruct or interpolate",
+    "train size=3": "size.width=...",
+    "train trainer.logger=false": "choose logger=",
+    "train trainer.accelerator=foo": "cpu, gpu, cuda",
+    "train tags={a:1}": "is not what stands there",
+    "train hydra.verbose=3": "Hydra cannot make sense of these words",
     # what is not there
-    "train data=image_folder data.path=x": "data.size has no value",
+    "train data=npz data.path=nowhere.npz": "data.path=nowhere.npz is not there",
+    "train data=image_folder data.path=.": "data.size has no value",
     "train ckpt_path=nowhere.ckpt": "ckpt_path=nowhere.ckpt is not there",
     "train ckpt_path=.": "resume=. goes on with a run",
     "sample": "run has no value",
@@ -206,7 +214,7 @@ WRONG = {
     "train --multrun": "did you mean --multirun?",
     "train -sc": "--shell-completion install=bash",
     "train --config-dir nowhere": "--config-dir nowhere is not there",
-    "train foo": "foo is no word of a command",
+    "train foo": "'foo' is no word of a command",
     "train tags=[a": "tags=[a is no word of a command",
     "train allow=[a-b]": "not the name of a package",
     "train list afine": "has no group afine",
@@ -221,3 +229,49 @@ def test_a_wrong_command_gets_a_sentence_at_once_and_leaves_nothing(command, sen
     assert status == 2 and sentence in output, output
     assert output.startswith("laminar: ") and output.count("\n") == 1
     assert seconds < SECONDS and not any(folder.iterdir())
+
+
+# -- as they are started by hand ---------------------------------------------------------------------------------------
+
+
+def started(name: str, *words: str, cwd: Path) -> subprocess.Popen:
+    line = [sys.executable, "-m", f"laminar.commands.{name}", *words]
+    return subprocess.Popen(line, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", ["lr=1", "flow=glwo", "optimizer.lr=fast", "optimizer.lrr=3", "data=image_folder data.path=."]
+)
+def test_a_sentence_comes_within_seconds_of_a_cold_start(words, tmp_path):
+    began = cores()
+    said, _ = started("train", *words.split(), cwd=tmp_path).communicate(timeout=60)
+    assert said.startswith("laminar: ") and cores() - began < 2 and not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 1, 1.4, 1.7, 2, 2.3, 3, 4, 6])
+def test_ctrl_c_during_the_imports_is_one_sentence(seconds, tmp_path):
+    process = started("train", "logger=null", "flow=realnvp_flat", cwd=tmp_path)
+    sleep(seconds)
+    process.send_signal(SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert sum("SIGINT" in line for line in said.splitlines()) == 1
+    assert "nothing was begun" not in said or not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_of_several_ranks_one_speaks(tmp_path):
+    words = ("data.batch_size=127", "trainer=cpu_ddp", 'trainer.devices="2"', "logger=null", "flow=realnvp_flat")
+    said, _ = started("train", *words, cwd=tmp_path).communicate(timeout=120)
+    assert said.count("take a multiple of 2") == 1 and "rank" not in said.replace("2 ranks x 1", "")
+
+
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_made(monkeypatch):
+    import torch  # not above: the other commands of this file are begun without
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(Refused, match=r"trainer=gpu needs a GPU.*trainer=cpu"):
+        judge_job(compose("train", ["trainer=gpu"]), "train", ["trainer=gpu"])

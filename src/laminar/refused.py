@@ -25,16 +25,19 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
-def stoppable(lost: Callable[[], str] | None = lambda: "nothing was begun") -> Iterator[None]:
+def stoppable(lost: Callable[[], str] | None = lambda: "nothing was begun", at_once: bool = False) -> Iterator[None]:
     """Inside, Ctrl-C, SIGTERM and SIGUSR1 end the process with one sentence and exit status 128 + signal.
 
     ``lost`` says what becomes of its work; None, of a process that others speak for, says nothing. The innermost block decides.
-    Training, which saves first, has handlers of its own.
+    Training, which saves first, has handlers of its own. ``at_once`` is for a time in which nothing is made: the import of
+    torch swallows an exception that comes in the middle of it, or aborts.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
         if lost is not None:
             print(f"laminar: stopped by {signal.Signals(number).name}: {lost()}", file=sys.stderr, flush=True)
+        if at_once:
+            os._exit(128 + number)
         raise Stopped(128 + number)
 
     before = [signal.signal(number, leave) for number in STOPS]
@@ -46,10 +49,10 @@ def stoppable(lost: Callable[[], str] | None = lambda: "nothing was begun") -> I
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
+def sentences(speaks: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Inside, a refusal (ours, Hydra's, the file system's) is one line on stderr and exit status 2, without a traceback.
 
-    ``HYDRA_FULL_ERROR=1`` shows tracebacks.
+    ``HYDRA_FULL_ERROR=1`` shows tracebacks. A process for which another speaks is asked whether it has to itself.
     """
     if TRACEBACKS:
         yield
@@ -59,7 +62,8 @@ def sentences() -> Iterator[None]:
     except Exception as error:
         if (told := _told(error)) is None:
             raise
-        say(told)
+        if speaks():
+            say(told)
         raise SystemExit(2) from None
 
 

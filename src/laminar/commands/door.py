@@ -8,12 +8,15 @@ from functools import partial
 from typing import Any
 
 from laminar.config.near import near
-from laminar.refused import TRACEBACKS, Refused, sentences, stoppable
+from laminar.refused import TRACEBACKS, Refused, sentences, shown, stoppable
 
 
-def enter(name: str, task: Callable[[Any], Any], about: str) -> None:
-    """Composes ``conf/<name>.yaml`` with the command line and calls ``task(config)``, or shows help, members, the version."""
-    with stoppable(), sentences():
+def enter(name: str, about: str, task: Callable[[], Callable[[Any], Any]]) -> None:
+    """Composes ``conf/<name>.yaml`` with the command line and calls ``task()(config)``, or shows help, members, the version.
+
+    ``task`` imports what a run needs, which takes seconds.
+    """
+    with stoppable(at_once=True), sentences():
         if not _shown(name, about):
             _run(name, task)
 
@@ -40,7 +43,7 @@ def _shown(name: str, about: str) -> bool:
     return True
 
 
-def _run(name: str, task: Callable[[Any], Any]) -> None:
+def _run(name: str, task: Callable[[], Callable[[Any], Any]]) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -52,19 +55,29 @@ def _run(name: str, task: Callable[[Any], Any]) -> None:
     from laminar.config.pages import CONF
     from laminar.config.translate import translated
 
+    began: list[Any] = []
+
     def job(config: Any) -> Any:
         alone = HydraConfig.get().mode == RunMode.RUN  # in a sweep, Hydra notes the failure and takes the next job
         words = HydraConfig.get().overrides.task
         with _typed_environment(), sentences() if alone else nullcontext():
             with open_dict(config):
                 config.allow = packages(words)  # whatever a page says
-            return task(config)
+            began.append(config)
+            with stoppable():
+                return task()(config)
 
     flags, words = _flags()
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in words] + translated(words, name, menus(name, flags.config_dir))
     shows = flags.cfg is not None or flags.info is not None
-    with _hydra_raises(), _composed_by(partial(Composer, judging=not shows)):
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+    with _hydra_raises(), _composed_by(partial(Composer, ready=None if shows else task)):
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            if began or isinstance(error, Refused):
+                raise
+            reason = f"{type(error).__name__}: {error}".strip(": ")
+            raise Refused(f"Hydra cannot make sense of these words ({reason}): HYDRA_FULL_ERROR=1 shows where") from error
 
 
 def _flags() -> tuple[Any, list[str]]:
@@ -75,7 +88,7 @@ def _flags() -> tuple[Any, list[str]]:
     known = [flag for action in parser._actions for flag in action.option_strings]
 
     def refuse(message: str) -> None:
-        strange = next((word for word in message.split() if word.startswith("-")), "")
+        strange = message.rpartition("unrecognized arguments: ")[2] if "unrecognized" in message else ""
         raise Refused(f"{message}{near(strange, known)}: --help lists the flags")
 
     parser.error = refuse
@@ -84,6 +97,9 @@ def _flags() -> tuple[Any, list[str]]:
         raise Refused("--experimental-rerun loads a pickle, which may run anything: give the words of the command instead")
     if flags.shell_completion and not any(word.split("=")[0] in ("install", "uninstall", "query") for word in flags.overrides):
         raise Refused("--shell-completion says what to do with it: --shell-completion install=bash, or uninstall=bash")
+    for word in flags.overrides:
+        if not word.lstrip("+~") or word.startswith(("=", "@")) or ("=" not in word and not word.startswith("~")):
+            raise Refused(f"{shown(word)} is no word of a command: say key=value")
     if flags.config_dir is not None and not os.path.isdir(flags.config_dir):
         raise Refused(f"--config-dir {flags.config_dir} is not there: it takes a folder with pages of your own")
     return flags, flags.overrides

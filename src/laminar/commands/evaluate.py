@@ -10,20 +10,21 @@ laminar-evaluate run=... trace=hutchinson num_probes=8 repeats=4                
 laminar-evaluate run=... solver.rtol=1e-7 solver.atol=1e-7                      a continuous flow, solved more finely
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from laminar.commands.door import enter
 
 
 def main() -> None:
-    enter("evaluate", start, __doc__)
+    enter("evaluate", __doc__, start)
 
 
-def start(config: Any) -> float:
-    """The task that Hydra calls."""
+def start() -> Callable[[Any], Any]:
+    """What Hydra calls."""
     from laminar.runs.evaluate import start
 
-    return start(config)
+    return start
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ laminar-sample run=... mode=interpolate n=8 steps=12                      lines 
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from laminar.commands.door import enter
@@ -18,14 +19,14 @@ from laminar.commands.door import enter
 def main() -> None:
     # context is a group of training's pages, so that Hydra would look for a member of that name.
     sys.argv[1:] = [f"given={word.removeprefix('context=')}" if word.startswith("context=") else word for word in sys.argv[1:]]
-    enter("sample", start, __doc__)
+    enter("sample", __doc__, start)
 
 
-def start(config: Any) -> None:
-    """The task that Hydra calls."""
+def start() -> Callable[[Any], Any]:
+    """What Hydra calls."""
     from laminar.runs.sample import start
 
-    start(config)
+    return start
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ laminar-train resume=outputs/train/default/2026-01-31_12-00-00 data.changed=acce
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from laminar.commands.door import enter
@@ -21,27 +22,28 @@ from laminar.refused import Refused, sentences, stoppable
 def main() -> None:
     resumed = [word.removeprefix("resume=") for word in sys.argv[1:] if word.startswith("resume=")]
     if resumed:
-        with stoppable(), sentences():
+        with stoppable(at_once=True), sentences():
             resume(resumed[-1], [word for word in sys.argv[1:] if not word.startswith("resume=")])
     elif any(word.startswith("data.changed=") for word in sys.argv[1:]):
         with sentences():
             raise Refused("data.changed= is said beside resume=<run folder>, of data that a run goes on with: leave it out")
     else:
-        enter("train", start, __doc__)
+        enter("train", __doc__, start)
 
 
-def start(config: Any) -> float:
-    """A new run of a composed config: the task that Hydra calls, once for each job of a sweep."""
+def start() -> Callable[[Any], Any]:
+    """A new run of a composed config: what Hydra calls, once for each job of a sweep."""
     from laminar.runs.start import start
 
-    return start(config)
+    return start
 
 
 def resume(folder: str, overrides: list[str]) -> float:
     """Goes on with a run where its ``last.ckpt`` stands."""
     from laminar.runs.start import resume
 
-    return resume(folder, overrides)
+    with stoppable():
+        return resume(folder, overrides)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ BELOW_ONE = Rule(lambda number: 0 <= number < 1, "a number from 0 up to 1, and n
 BUDGET = Rule(lambda number: number >= -1, "a whole number from 0 on (-1: no limit)")
 DEVICES = Rule(lambda number: number == -1 or number >= 1, "a whole number from 1 on (-1 or auto: all)")
 POINTS = Rule(lambda number: number >= 2, "a whole number from 2 on")
+HARDWARE = Rule(lambda text: text in ("cpu", "gpu", "cuda", "mps", "tpu", "auto"), "cpu, gpu, cuda, mps, tpu or auto", str)
 PLACE = Rule(lambda text: not text.startswith("/") and ".." not in text.split("/"), "a name that leads to no other folder", str)
 TIME = Rule(lambda text: re.fullmatch(r"\d+:\d\d:\d\d:\d\d", text), "days:hours:minutes:seconds, as in 00:01:30:00", str)
 
@@ -48,6 +49,7 @@ KEYS = {
     "trainer.max_steps": BUDGET,
     "trainer.max_epochs": BUDGET,
     "trainer.max_time": TIME,
+    "trainer.accelerator": HARDWARE,
     "trainer.devices": DEVICES,
     "data.shift": BELOW_ONE,
     "steps": POINTS,  # of a line that laminar-sample draws

@@ -1,7 +1,7 @@
 """Composer: Hydra's composition of a command's config, which says in our words what cannot be, and judges what comes out."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from laminar.config.allow import packages
 from laminar.config.foreign import Loader
-from laminar.config.judge import judge
+from laminar.config.judge import GIVEN, judge
 from laminar.config.knobs import resolved
 from laminar.config.machine import refuse_other_machine
 from laminar.config.near import listed, near
@@ -30,11 +30,11 @@ CULPRIT = re.compile(
 
 
 class Composer(Loader):
-    """Judges what a command runs (``judging``), and not what it only shows."""
+    """Judges what a command runs, and is then ``ready`` for it: before Hydra makes a folder. None only shows a config."""
 
-    def __init__(self, *args: Any, judging: bool, **options: Any):
+    def __init__(self, *args: Any, ready: Callable[[], Any] | None, **options: Any):
         super().__init__(*args, **options)
-        self.judging = judging
+        self.judging, self.ready = ready is not None, ready
 
     def load_configuration(
         self,
@@ -51,6 +51,8 @@ class Composer(Loader):
                 judge_sweep(config, config_name, parsed)
             elif self.judging and not any(word.is_sweep_override() for word in parsed):
                 judge_job(config, config_name, [word.input_line for word in parsed if not word.is_hydra_override()])
+        if self.judging and not asks:
+            self.ready()
         return config
 
     def _composed(self, name: str | None, overrides: list[str], *how: Any) -> tuple[DictConfig, Sequence[Override]]:
@@ -77,6 +79,9 @@ class Composer(Loader):
         if "Ambiguous value" in str(error):
             word = next(word.input_line for word in parsed if word.is_sweep_override())
             return Refused(f"{word} is more than one value: laminar-{name} -m runs one after another")
+        if "Error merging override" in str(error):
+            word = str(error).partition("override ")[2].splitlines()[0]
+            return Refused(f"{word} is not what stands there: laminar-{name} --help lists the options")
         found = CULPRIT.search(str(error))
         if found is None:
             return None
@@ -166,6 +171,8 @@ def _unknown(key: str, word: str, command: str, config: DictConfig) -> str:
         cures = {other: spelt(cure, other, word.partition("=")[2]) for other, cure in WORDS[command].items() if "=" in cure}
         known = cures | {key: str(key) for key in keys}
         return f"{name} is no option{near(name, known)}: laminar-{command} --help lists options and groups"
+    if key in GIVEN:
+        return f"{key} is given by the run: {GIVEN[key]}"
     takes = signature(str(node.get("_target_")))
     if takes and name in takes.options:
         return f"{key} is an option that this page leaves out: say +{word}"

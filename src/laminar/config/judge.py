@@ -17,12 +17,20 @@ from laminar.config.signature import Signature, signature
 from laminar.config.slots import SLOTS, Slot
 from laminar.refused import Refused, shown
 
+PATHS = {"path", "test_path", "val_path"}  # options of data of one's own
 FILES = {
     "run": "a run folder or a .ckpt file",
     "against": "a run folder or a .ckpt file",
     "ckpt_path": "a .ckpt file",
     "given": "a file of columns",
 }
+
+
+GIVEN = {
+    "trainer.callbacks": "choose callbacks=",
+    "trainer.logger": "choose logger=",
+    "trainer.enable_progress_bar": "~callbacks.progress leaves the bar out",
+}  # by the run itself, whatever a page says
 
 
 def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roots: Collection[str] | None = None) -> None:
@@ -35,7 +43,10 @@ def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roo
         root, _, name = key.partition(".")
         if root not in named:
             continue
-        value = (plain[root] or {}).get(name) if name else plain[root]
+        value = plain[root]
+        if name and value is not None and not isinstance(value, Mapping):
+            raise Refused(f"{root}={spelt(value)} is not what the option holds: it takes names, as in {key}=...")
+        value = (value or {}).get(name) if name else value
         if value == "???" and root != "size":
             raise Refused(f"{key} has no value: say {key}={f'<{FILES[key]}>' if key in FILES else '...'}")
         if value not in (None, "???") or not name:
@@ -44,6 +55,10 @@ def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roo
             raise Refused(f"{key}={value} is not there: it takes {FILES[key]}")
         if key == "ckpt_path" and value is not None and Path(value).is_dir():
             raise Refused(f"ckpt_path={value} is a folder: it takes a .ckpt file, and resume={value} goes on with a run")
+    for name in PATHS & (plain["data"] or {}).keys() if "data" in named and isinstance(plain["data"], Mapping) else ():
+        place = plain["data"][name]
+        if place not in (None, "???") and not Path(str(place)).exists():
+            raise Refused(f"data.{name}={place} is not there: it takes a file, or folder, of data")
     for root in sorted(named, key=lambda root: sum(1 for _ in targets(plain[root]))):
         _part(plain[root], root, Slot(root, allow) if SLOTS.get(root) else None)
 
@@ -68,6 +83,8 @@ def _part(node: Any, path: str, slot: Slot | None) -> None:
 
 
 def _option(key: str, name: str, value: Any, known: Signature, owner: str, said: set[str]) -> None:
+    if key in GIVEN:
+        raise Refused(f"{key} is given by the run: {GIVEN[key]}")
     if name in known.options:
         if value != "???":
             _judge(key, value, known.options[name])

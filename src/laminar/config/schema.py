@@ -13,7 +13,7 @@ SCHEMA: Mapping[str, Mapping[str, Any]] = {
     "train": {
         "task_name": Named,
         "name": Named,
-        "tags": Sequence[Named] | Named,
+        "tags": Sequence[str],
         "seed": int,
         "train": bool,
         "test": bool,
