@@ -1,14 +1,22 @@
 """A resumed run equals an uninterrupted one, bit for bit: wherever it stopped, however it stopped."""
 
 import json
+import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 from engine import callback, prepared, run
 
+from laminar.config.heads import members
 from laminar.refused import Refused
+from laminar.runs.changes import TAKING_PART, changed
+from laminar.runs.folder import read_config
+from laminar.runs.latest import resumable
+from laminar.runs.owner import owning
 from laminar.runs.start import resume
+from laminar.runs.sweep import write as write_tables
 from laminar.training.checkpoint import read
 from laminar.training.logger.csv import read as csv_rows
 
@@ -140,12 +148,107 @@ def test_the_comparison_would_notice(uninterrupted, tmp_path):
         assert_same_run(uninterrupted("steps"), tmp_path)
 
 
-def test_what_may_not_change_in_the_middle_is_refused(uninterrupted):
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("optimizer.lr=1", "optimizer.lr=1 cannot change in the middle of a run, for the optimizer goes on from its state"),
+        ("scheduler=constant", "one schedule from its first step to its last"),
+        ("data.batch_size=100", "batches of the same rows in the same order"),
+        ("seed=1", "functions of the seed"),
+        ("flow=glow", "flow=glow cannot change"),
+        ("trainer.precision=bf16-mixed", "rounded otherwise"),
+        ("trainer.accumulate_grad_batches=2", "counted in micro-batches"),
+        ("trainer.gradient_clip_val=2", "decides which steps are taken"),
+        ("callbacks.ema.decay=0.5", "it takes part in the training"),
+        ("callbacks=[default,early_stopping]", "early_stopping takes part in the training"),
+        ("~callbacks.ema", "it takes part in the training"),
+        ("callbacks.pictures.n=3", "a callback that this run does not have: it has checkpoints, ema, nonfinite, signals"),
+        ("trainer=cpus", r"no member cpus \(did you mean trainer=cpu\?\)"),
+        ("logger=wand", r"no member wand \(did you mean logger=wandb\?\)"),
+        ("data.root=elsewhere", "no option of this run's data"),
+        ("--cfg", "is no change that a run can go on with"),
+        ("tags=[new]", "is finished: to train it for longer"),
+    ],
+)
+def test_what_may_not_change_in_the_middle_is_refused(uninterrupted, word, sentence):
     folder = uninterrupted("steps")
-    with pytest.raises(Refused, match=r"optimizer\.lr=1 cannot change in the middle"):
-        resume(folder, ["optimizer.lr=1"])
-    with pytest.raises(Refused, match="is finished: to train it for longer"):
-        resume(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    with pytest.raises(Refused, match=sentence):
+        resume(folder, [word])
+    with pytest.raises(Refused, match="does not divide by 3 ranks"):
+        resume(folder, ["trainer.devices=3", "test=false", "trainer.max_steps=30"])
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
+
+
+def test_what_says_what_is_so_is_no_change(uninterrupted):
+    plain = read_config(uninterrupted("steps"))
+    words = ["trainer.precision=32", "optimizer.lr=1e-3", "trainer.gradient_clip_val=1.0", "callbacks.ema.decay=0.9", "seed=0"]
+    assert changed(plain, words) == plain
+
+
+def test_where_a_run_goes_on_and_who_watches_may_change(uninterrupted, tmp_path):
+    """Its numbers stay: those of its last checkpoint are the uninterrupted run's."""
+    signalled = callback("SignalAt", step=7, number=int(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        run(prepared(tmp_path, *EVERYTHING, *MODES["steps"], *signalled), tmp_path)
+    words = ["trainer=cpu_ddp", "trainer.devices=1", "logger=csv", "callbacks=[default,ema]", "~callbacks.progress"]
+    resume(tmp_path, ["allow=[engine]", *words, "callbacks.health.n=8", "tags=[moved]", "memory=checkpoint"])
+    config = read_config(tmp_path)
+    assert config["tags"] == ["moved"] and config["callbacks"]["health"]["n"] == 8 and "progress" not in config["callbacks"]
+    assert config["callbacks"]["ema"]["decay"] == 0.9 and "signalat" in config["callbacks"]
+    assert config["trainer"]["strategy"]["process_group_backend"] == "gloo" and config["trainer"]["max_steps"] == 20
+    one, other = (read(folder / "checkpoints" / "last.ckpt") for folder in (uninterrupted("steps"), tmp_path))
+    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_same(one[key], other[key], key)
+    assert (tmp_path / "figures" / "curves.png").exists()  # a watcher that was not there before
+
+
+def test_every_callback_takes_part_or_watches():
+    watching = {"calibration", "checkpoints", "curves", "densities", "health", "latents", "masks", "nonfinite", "pictures"}
+    watching |= {"progress", "signals", "tables", "teacher", "throughput"}
+    assert members("callbacks").keys() - {"default"} == watching | {*TAKING_PART}
+
+
+def test_another_logger_knows_the_run():
+    plain = {"tags": ["a"], "logger": None, "choices": {"logger": "csv"}, "callbacks": None, "data": {"_target_": "x"}}
+    config = changed(plain, ["logger=wandb", "tags=[b]", "logger.project=mine"])
+    assert (
+        config["logger"]["tags"] == ["b"] and config["logger"]["project"] == "mine" and config["choices"]["logger"] == "wandb"
+    )
+    with pytest.raises(Refused, match="this run has none: say logger=wandb"):
+        changed(plain, ["logger.project=mine"])
+
+
+def test_the_latest_run_is_the_unfinished_one_that_was_saved_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match="finds no unfinished run with a checkpoint below outputs/"):
+        resumable("latest", longer=False)
+    folders = [Path("outputs") / name for name in ("train/a/1", "sweeps/b/2/0", "train/a/3", "train/a/4")]
+    for age, folder in enumerate(folders):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.yaml").touch()
+        (folder / "checkpoints" / "last.ckpt").touch()
+        os.utime(folder / "checkpoints" / "last.ckpt", (1000 + age, 1000 + age))
+    (folders[2] / "metrics.json").write_text('{"steps": 3}')
+    with owning(folders[3]):  # somebody is at work there
+        assert resumable("latest", longer=False) == folders[1]
+        assert resumable("latest", longer=True) == folders[2]
+    assert resumable("latest", longer=False) == folders[3]
+    with pytest.raises(Refused, match=r"is a sweep: name a job of it, as outputs/sweeps/b/2/0 \(unfinished are 0\)"):
+        resumable("outputs/sweeps/b/2", longer=False)
+
+
+def test_a_job_of_a_sweep_goes_on_and_the_table_knows(tmp_path):
+    job = tmp_path / "0"
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(prepared(job, *EVERYTHING, *MODES["steps"], *callback("StopAt", step=7)), job)
+    (job / ".hydra").mkdir()
+    (job / ".hydra" / "overrides.yaml").write_text("- seed=0\n")
+    (job / "config.yaml").write_text((job / "config.yaml").read_text().replace("step: 7", "step: -1"))
+    write_tables(tmp_path)
+    assert "no result" in (tmp_path / "table.csv").read_text()
+    resume(job, ["allow=[engine]"])
+    assert ",done," in (tmp_path / "table.csv").read_text()
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):

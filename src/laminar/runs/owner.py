@@ -60,6 +60,23 @@ def _lock(folder: Path) -> int | None:
     return held
 
 
+def held(folder: Path) -> bool:
+    """Whether a process is at work in a folder."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system that knows no locks
+        return False
+    finally:
+        os.close(lock)
+    return False
+
+
 def _release(held: int | None) -> None:
     if held is not None:
         os.close(held)

@@ -11,23 +11,26 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from laminar.config.allow import packages
 from laminar.config.judge import judge
 from laminar.config.knobs import unread
+from laminar.config.machine import refuse_other_machine
 from laminar.config.pages import recompose
 from laminar.config.plain import refuse_unplain
 from laminar.config.whole import write_text
 from laminar.refused import Refused, say, stoppable
+from laminar.runs.changes import changed, is_budget
 from laminar.runs.folder import claim, numbers_of, read_config, write_composition
+from laminar.runs.latest import resumable
 from laminar.runs.links import refuse_links
 from laminar.runs.outcome import FAILURE, WORST, score
 from laminar.runs.owner import owning
 from laminar.runs.run import run
 from laminar.runs.same import CHANGED
+from laminar.runs.sweep import write as write_tables
 from laminar.runs.untuned import untold
 from laminar.runs.words import told
 from laminar.training.callbacks.nonfinite import Diverged
 from laminar.training.lost_rank import RankLost
 
 WORKER = "laminar.runs.worker"
-RESUMABLE = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "test", "num_samples")
 
 
 def start(config: DictConfig) -> float:
@@ -60,27 +63,29 @@ def settled(folder: Path) -> None:
 
 
 def resume(folder: str | Path, overrides: Sequence[str] = ()) -> float:
-    """Goes on with a run in its folder, from its ``last.ckpt``; a longer budget is all that may change, or ``data.changed``.
+    """Goes on with a run in its folder, or with the ``latest``, from its ``last.ckpt``; see ``changes`` for what may change.
 
-    The numbers of the shorter budget stay beside, in ``metrics-<steps>.json``.
+    The numbers of a shorter budget stay beside, in ``metrics-<steps>.json``. A sweep whose job it is has its tables anew.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise Refused(f"resume={folder} is not a run folder: name one that laminar-train has made")
+    words = [word for word in overrides if word.split("=")[0] not in (CHANGED, "allow")]
+    longer = any(map(is_budget, words))
+    folder = resumable(str(folder), longer)
     with owning(folder):
         refuse_links(folder)
         plain = read_config(folder)
-        budget = [word for word in overrides if word.split("=")[0] not in (CHANGED, "allow")]
-        for word in budget:
-            if word.split("=")[0] not in RESUMABLE:
-                raise Refused(f"{word} cannot change in the middle of a run: with resume= only {', '.join(RESUMABLE)} can")
-        if numbers_of(folder) and not budget:
+        config = changed(plain, words)
+        if numbers_of(folder) and not longer:
             raise Refused(f"{folder} is finished: to train it for longer, add trainer.max_steps= or trainer.max_epochs=")
         if not (folder / "checkpoints" / "last.ckpt").exists():
             raise Refused(f"{folder} has no checkpoints/last.ckpt to go on from: start the run anew")
-        longer = OmegaConf.to_container(OmegaConf.merge(plain, OmegaConf.from_dotlist(budget)))
-        judge(longer, "train", packages(overrides), {word.partition(".")[0].partition("=")[0] for word in budget})
-        return attempt(longer, folder, overrides)
+        judge(config, "train", packages(overrides), [root for root in config if config[root] != plain.get(root)])
+        if config["trainer"] != plain["trainer"]:
+            refuse_other_machine(config["trainer"], config["data"].get("batch_size", 1))
+        try:
+            return attempt(config, folder, overrides)
+        finally:
+            if (folder.parent / "table.csv").is_file():
+                write_tables(folder.parent)
 
 
 def attempt(plain: dict[str, Any], folder: Path, overrides: Sequence[str], in_sweep: bool = False) -> float:
