@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from laminar.commands import evaluate, sample, train
 from laminar.commands.help import text as help_text
 from laminar.commands.menu import text as menu_text
-from laminar.config.composer import judge_job
 from laminar.config.heads import groups, head, members, options
+from laminar.config.jobs import judge_job
 from laminar.config.pages import CONF, compose
 from laminar.config.schema import SCHEMA
 from laminar.refused import Refused
@@ -202,7 +202,7 @@ WRONG = {
     "train trainer.logger=false": "choose logger=",
     "train trainer.accelerator=foo": "cpu, gpu, cuda",
     "train tags={a:1}": "is not what stands there",
-    "train hydra.verbose=3": "Hydra cannot make sense of these words",
+    "train hydra.mode=often": "is not what stands there",
     # what is not there
     "train data=npz data.path=nowhere.npz": "data.path=nowhere.npz is not there",
     "train data=image_folder data.path=.": "data.size has no value",
@@ -259,6 +259,12 @@ def test_ctrl_c_during_the_imports_is_one_sentence(seconds, tmp_path):
     assert process.returncode == 130 and "Traceback" not in said
     assert sum("SIGINT" in line for line in said.splitlines()) == 1
     assert "nothing was begun" not in said or not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_hydra_cannot_make_sense_of_is_a_sentence(tmp_path):
+    said, _ = started("train", "hydra.verbose=3", cwd=tmp_path).communicate(timeout=120)
+    assert said.startswith("laminar: Hydra cannot make sense of these words") and not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from laminar.runs.folder import read_config
 from laminar.runs.run import run
 from laminar.training.callbacks.nonfinite import Diverged
 
-PATIENCE = 5  # seconds
+PATIENCE = 20  # seconds
 
 
 def main(folder: Path, allow: Sequence[str]) -> None:
