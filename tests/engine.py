@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from laminar.config.pages import compose
 from laminar.flows import ledger
+from laminar.refused import Refused
 from laminar.runs.folder import write_config
 from laminar.runs.run import run as laminars
 from laminar.training.objective.likelihood import Likelihood
@@ -74,6 +75,17 @@ class StopAt(Callback):
     def on_train_batch_start(self, trainer, *args) -> None:
         if trainer.global_step + 1 == self.step:
             raise RuntimeError("power cut")
+
+
+class RefuseAt(Callback):
+    """Says no when a training step begins."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *args) -> None:
+        if trainer.global_step + 1 == self.step:
+            raise Refused(f"step {self.step} is refused")
 
 
 class NaNAt(Callback):

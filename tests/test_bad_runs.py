@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import sys
 
@@ -33,10 +34,6 @@ def command(monkeypatch, capsys, tmp_path):
     return call
 
 
-def nothing_was_trained(folder) -> bool:
-    return not list(folder.rglob("*.ckpt")) and not list(folder.rglob("metrics.json"))
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -63,7 +60,30 @@ def test_a_request_that_cannot_work_is_one_sentence(command, tmp_path, words, se
     status, line = command(*words)
     assert status == 2
     assert sentence in line
-    assert nothing_was_trained(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_refusal_in_the_first_step_leaves_nothing_and_a_later_one_what_was_trained(command, tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    status, line = command("logger._target_=laminar.training.logger.wandb.WandB", *callback("RefuseAt", step=1))
+    assert status == 2 and line == "laminar: step 1 is refused" and not any(tmp_path.iterdir())
+    status, line = command("trainer.max_steps=4", *callback("RefuseAt", step=3))
+    assert status == 2 and line == "laminar: step 3 is refused"
+    (numbers,) = tmp_path.glob("outputs/train/default/*/metrics.csv")
+    assert len(numbers.read_text().splitlines()) == 3
+
+
+def test_a_refused_run_leaves_other_runs_and_an_asked_for_folder_alone(command, tmp_path):
+    (tmp_path / "outputs" / "train" / "default" / "other").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+    assert command("data.batch_size=5000")[0] == 2
+    assert command("data.batch_size=5000", f"hydra.run.dir={tmp_path}/mine")[0] == 2
+    assert command("data.batch_size=5000", f"hydra.run.dir={tmp_path}/outputs/train/default/new/er")[0] == 2
+    assert [path.name for path in (tmp_path / "outputs" / "train" / "default").iterdir()] == ["other"]
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "precious"
 
 
 def test_a_finished_run_is_never_overwritten(command, tmp_path):

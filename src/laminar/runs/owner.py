@@ -10,7 +10,7 @@ from pathlib import Path
 
 from laminar.refused import Refused
 
-LOCK = ".lock"  # never deleted: whoever waited for the old one would hold nothing
+LOCK = ".lock"  # goes with its folder alone: whoever took hold of one that is gone finds out
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -27,7 +27,6 @@ def owning(folder: Path, another: bool = False) -> Iterator[Path]:
         Refused: where it cannot be written, or another process has it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         held = _lock(folder)
         if another and (held is None or any(path.name != LOCK for path in folder.iterdir())):
             _release(held)
@@ -45,6 +44,7 @@ def owning(folder: Path, another: bool = False) -> Iterator[Path]:
 
 def _lock(folder: Path) -> int | None:
     """A descriptor that holds the folder while it is open, in this process alone; None where another holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
     held = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,6 +55,9 @@ def _lock(folder: Path) -> int | None:
         if error.errno not in NO_LOCKS:  # a file system that knows none leaves its users alone
             _release(held)
             raise
+    if not os.fstat(held).st_nlink:  # a run that was refused has removed it in the meantime
+        _release(held)
+        return _lock(folder)
     os.ftruncate(held, 0)
     os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return held

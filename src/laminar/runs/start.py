@@ -1,6 +1,7 @@
 """How a run comes to its folder: as a new one that Hydra composed, or as one that goes on."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from laminar.runs.owner import owning
 from laminar.runs.run import run
 from laminar.runs.same import CHANGED
 from laminar.runs.sweep import write as write_tables
+from laminar.runs.undone import undone
 from laminar.runs.untuned import untold
 from laminar.runs.words import told
 from laminar.training.callbacks.nonfinite import Diverged
@@ -38,7 +40,10 @@ def start(config: DictConfig) -> float:
     hydra = HydraConfig.get()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     asked = in_sweep or any(word.partition("=")[0] == "hydra.run.dir" for word in hydra.overrides.hydra)
-    with owning(Path(hydra.runtime.output_dir), another=not asked) as folder:
+    with (
+        owning(Path(hydra.runtime.output_dir), another=not asked) as folder,
+        nullcontext() if in_sweep else undone(folder),  # a sweep's job becomes a row of its table
+    ):
         claim(folder)
         settled(folder)
         words = list(hydra.overrides.task)

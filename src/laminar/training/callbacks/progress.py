@@ -112,6 +112,8 @@ class Progress(ProgressBar):
     def left(self, trainer: pl.Trainer, total: int | None) -> float | None:
         """Seconds to the end of the budget, validations among them: by steps, or by the clock where that comes first."""
         done = trainer.global_step - self.first
+        if total and trainer.global_step >= total:
+            return None
         steps = [(total - trainer.global_step) / done * (monotonic() - self.began)] if total and done else []
         timers = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
         return min([*steps, *(seconds for seconds in timers if seconds is not None)], default=None)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+REFUSED = 2  # the exit code of a command that says no
+
 
 class RunLogger:
     """What a run tells its loggers besides Lightning's ``log_hyperparams`` and ``log_metrics``."""

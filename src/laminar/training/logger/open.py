@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from laminar.config.recipe import build
+from laminar.refused import Refused
 from laminar.training.logger.csv import CSV
-from laminar.training.logger.logger import RunLogger
+from laminar.training.logger.logger import REFUSED, RunLogger
 
 
 @contextmanager
@@ -65,6 +66,8 @@ def _close(loggers: list[RunLogger], exit_code: int) -> None:
 
 
 def _exit_code(failure: BaseException) -> int:
+    if isinstance(failure, Refused):
+        return REFUSED
     if isinstance(failure, SystemExit):
         return failure.code if isinstance(failure.code, int) else int(failure.code is not None)
     return 130 if isinstance(failure, KeyboardInterrupt) else 1

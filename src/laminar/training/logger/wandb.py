@@ -14,7 +14,7 @@ from laminar.config.checkout import commit, diff
 from laminar.config.pages import CHECKOUT, CONF, PACKAGE
 from laminar.config.whole import write_text
 from laminar.refused import Refused
-from laminar.training.logger.logger import RunLogger
+from laminar.training.logger.logger import REFUSED, RunLogger
 
 CONNECTION_SECONDS = 30
 LONGEST = 128  # name that W&B takes
@@ -94,6 +94,8 @@ class WandB(RunLogger, WandbLogger):
         if folder.is_relative_to(Path.cwd()):
             folder = folder.relative_to(Path.cwd())
         run.finish(exit_code=exit_code)
+        if exit_code == REFUSED:
+            return  # its files go with its folder
         if self.mode == "offline":
             print(f"W&B run {self.version} is offline; to upload it: wandb sync {folder}")
         elif url:
