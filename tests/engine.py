@@ -58,6 +58,20 @@ class SignalAt(Callback):
                 os.kill(os.getpid(), self.number)
 
 
+class SignalInValidation(Callback):
+    """Sends this process a signal when a batch of a validation begins: those of validations counted from 1, batches from 0."""
+
+    def __init__(self, validation: int, batch: int, number: int):
+        self.validation, self.batch, self.number, self.seen = validation, batch, number, 0
+
+    def on_validation_start(self, trainer, module) -> None:
+        self.seen += trainer.state.fn == "fit"
+
+    def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, *args) -> None:
+        if self.seen == self.validation and batch_idx == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
 class Telling(Likelihood):
     """Notes how bright each example is, which anybody can work out from the data."""
 

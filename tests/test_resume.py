@@ -107,6 +107,29 @@ def test_a_signal_and_a_resume_change_nothing(uninterrupted, tmp_path, mode, ste
     assert_same_run(uninterrupted(mode), renamed)
 
 
+@pytest.mark.parametrize(
+    ("mode", "number", "step"), [("steps", 1, 4), ("steps", 3, 12), ("epochs", 2, 12), ("accumulated", 2, 8)]
+)
+def test_a_validation_that_a_signal_breaks_off_is_done_when_the_run_goes_on(tmp_path, mode, number, step):
+    words = (
+        *EVERYTHING,
+        *MODES[mode],
+        "data.eval_batch_size=50",
+        "callbacks=[nonfinite,signals,ema,early_stopping,checkpoints]",
+    )
+    alone, folder = tmp_path / "alone", tmp_path / "run"
+    run(prepared(alone, *words), alone)
+    signalled = callback("SignalInValidation", validation=number, batch=1, number=int(signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:
+        run(prepared(folder, *words, *signalled), folder)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert read(folder / "checkpoints" / "last.ckpt")["global_step"] == step
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(f"validation: {number}", "validation: -1"))
+    resume(folder, ["allow=[engine]"])
+    assert_same_run(alone, folder)
+
+
 @pytest.mark.parametrize(("mode", "step"), [("steps", 8), ("steps", 12), ("epochs", 6)])
 def test_a_longer_budget_goes_on_where_the_shorter_ended(uninterrupted, tmp_path, mode, step):
     run(prepared(tmp_path, *EVERYTHING, *MODES[mode], f"trainer.max_steps={step}"), tmp_path)

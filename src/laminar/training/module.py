@@ -147,6 +147,11 @@ class FlowModule(pl.LightningModule):
             buffer.copy_(found)
         self.found = []
 
+    def break_off(self) -> None:
+        """Ends a validation as if it had not begun."""
+        self.put_back()
+        self.validations -= 1
+
     def buffers_to_keep(self) -> Iterator[Tensor]:
         """All but batch norms' statistics, which serve evaluation alone: those of the best validation are to be saved."""
         for module in self.flow.modules():

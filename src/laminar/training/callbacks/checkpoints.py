@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 
 from laminar.config.formats import FORMAT
 from laminar.training.logger.open import settle
@@ -21,8 +21,8 @@ class Checkpoints(Checkpoint):
     state, the folder is not: a run may be renamed and resumed. A state with a weight that is not finite is never written.
 
     A save lies where Lightning can go on from exactly: after an optimizer step where no validation is due, or after the
-    validation, so that none is ever missed. What the run has logged by then is on the disk before it, and so is ``best.ckpt``
-    before the ``last.ckpt`` that knows its score.
+    validation, so that none is ever missed; or before one that is broken off, which a resumed run does first. What the run has
+    logged by then is on the disk before it, and so is ``best.ckpt`` before the ``last.ckpt`` that knows its score.
     """
 
     def __init__(self, every_n_steps: int | None = None):
@@ -66,6 +66,20 @@ class Checkpoints(Checkpoint):
             self.save(trainer, "best")
         with nullcontext() if self.planned else as_after_batch(trainer):
             self.save(trainer, "last")
+
+    def break_off(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Saves the state that a planned validation, in the middle of which this is, had found."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, WeightAveraging):  # it has lent the average
+                callback.on_validation_epoch_end(trainer, module)
+        module.break_off()
+        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        done = progress.current.completed
+        for counted in (progress.total, progress.current):  # as Lightning begins a first batch
+            counted.completed -= done
+            counted.processed = counted.completed
+            counted.ready = counted.started = counted.completed + 1
+        self.save(trainer, "last")
 
     def save(self, trainer: pl.Trainer, name: str) -> None:
         norm = torch.nn.utils.get_total_norm(trainer.lightning_module.parameters())
