@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 
 from laminar.config.formats import FORMAT
-from laminar.training.logger.open import settle
+from laminar.training.logger.open import begin, settle
 
 
 class Checkpoints(Checkpoint):
@@ -37,6 +37,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.datamodule.changed:
             self.best = inf
+        begin(trainer.loggers, trainer.global_step)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step  # of the loggers; a resume may set it back

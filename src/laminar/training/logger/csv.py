@@ -14,8 +14,7 @@ from laminar.training.logger.logger import RunLogger
 class CSV(RunLogger, Logger):
     """Appends to ``<run>/metrics.csv`` by whole lines; a new metric replaces the file by one with a further column.
 
-    A resumed run may start before the step at which its predecessor was killed: rows from that step on are dropped, but for
-    what was logged of this step before the row that comes first now (a step whose validation was broken off).
+    A resumed run may start before the step at which its predecessor was killed: rows from its first step on are dropped.
     """
 
     name, version = "csv", None
@@ -25,6 +24,7 @@ class CSV(RunLogger, Logger):
         self.path = Path(run_dir) / "metrics.csv"
         self.columns: list[str] | None = None  # unknown until the first row is written
         self.last: dict[str, float] = {}
+        self.start: int | None = None  # without a training: that of the first row
 
     @property
     def save_dir(self) -> str:
@@ -33,6 +33,9 @@ class CSV(RunLogger, Logger):
     def log_hyperparams(self, params, *args, **kwargs) -> None:
         """Nothing to do: config.yaml lies beside metrics.csv."""
 
+    def begin(self, step: int) -> None:
+        self.start = step
+
     def log_metrics(self, metrics, step=None) -> None:
         step = step or 0
         row = {"step": step, **{name: float(value) for name, value in sorted(metrics.items())}}
@@ -40,7 +43,8 @@ class CSV(RunLogger, Logger):
             return  # it was logged early, for a state that was saved behind it
         self.last = row
         if self.columns is None:
-            self._rewrite(_before(row, self._rows()))
+            start = step if self.start is None else self.start
+            self._rewrite([old for old in self._rows() if int(old["step"]) < start])
         if not row.keys() <= set(self.columns):
             self._rewrite(self._rows(), row)
         with self.path.open("a", newline="") as file:
@@ -66,14 +70,6 @@ def read(path: str | Path) -> list[dict[str, str]]:
     """The rows of a metrics.csv; a metric that a row does not have is an empty string."""
     with Path(path).open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _before(row: dict, rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of earlier steps, and of the same step those before the first that tells what this one tells."""
-    same = [old for old in rows if int(old["step"]) == row["step"]]
-    told = row.keys() - {"step", "epoch"}
-    again = next((place for place, old in enumerate(same) if any(old.get(name) for name in told)), len(same))
-    return [old for old in rows if int(old["step"]) < row["step"]] + same[:again]
 
 
 def _lines(columns: list[str], rows: list[dict]) -> str:

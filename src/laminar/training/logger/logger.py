@@ -12,6 +12,9 @@ class RunLogger:
     def log_picture(self, name: str, path: Path, step: int) -> None:
         """A picture that lies in the run folder."""
 
+    def begin(self, step: int) -> None:
+        """A training begins, or goes on, after this many optimizer steps."""
+
     def settle(self) -> None:
         """Brings to the disk what was logged."""
 

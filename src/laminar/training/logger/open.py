@@ -53,6 +53,13 @@ def log_picture(loggers: list[RunLogger], name: str, path: Path, step: int) -> N
         logger.log_picture(name, path, step)
 
 
+def begin(loggers: list[RunLogger], step: int) -> None:
+    """Tells every logger that a training begins, or goes on, after this many optimizer steps."""
+    for logger in loggers:
+        if isinstance(logger, RunLogger):
+            logger.begin(step)
+
+
 def settle(loggers: list[RunLogger]) -> None:
     """Brings to the disk what was logged: a state that is saved next goes on behind it."""
     for logger in loggers:
