@@ -190,3 +190,18 @@ def test_choices_that_change_nothing_are_refused(choices, message):
 def test_the_public_names_are_there():
     assert set(laminar.__all__) >= {"load", "build", "Flow", "Space", "Transform", "Chain", "Step"}
     assert all(getattr(laminar, name) is not None for name in laminar.__all__)
+
+
+@pytest.mark.parametrize(
+    ("flow", "choices", "cure"),
+    [
+        ("gloww", {}, "did you mean flow=glow"),
+        ("glow", {"coupling": "afine"}, "did you mean coupling=affine"),
+        ("glow", {"size": {"widht": 3}}, "did you mean size.width"),
+        ("glow", {"size": {"width": "big"}}, "size.width=big is not what the option holds"),
+        ("glow", {"model": "glow"}, "say flow=glow"),
+    ],
+)
+def test_what_cannot_be_built_is_told_as_a_command_tells_it(flow, choices, cure):
+    with pytest.raises(laminar.Refused, match=cure):
+        laminar.build(flow, **choices)

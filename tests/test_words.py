@@ -103,6 +103,12 @@ def test_lists_of_groups_members_and_options(monkeypatch):
         menu_text("train", ["coupling=afine"])
 
 
+def test_a_list_whose_reader_has_read_enough_says_nothing_more():
+    piped = f"set -o pipefail; {sys.executable} -m laminar.commands.train list flow | head -1"
+    read = subprocess.run(["bash", "-c", piped], capture_output=True, text=True)
+    assert (read.returncode, read.stdout, read.stderr) == (0, "flow=\n", "")
+
+
 def test_ones_own_pages_are_listed(tmp_path):
     (tmp_path / "coupling").mkdir()
     (tmp_path / "coupling" / "mine.yaml").write_text("# A law of mine\n_target_: mylaws.Mine\n")

@@ -27,20 +27,27 @@ def _shown(name: str, about: str) -> bool:
     if "--version" in words:
         from laminar import __version__
 
-        print(f"laminar {__version__}")
+        _print(f"laminar {__version__}")
     elif {"-h", "--help"} & set(words):
         from laminar.commands.help import text
 
-        print(text(name, about))
+        _print(text(name, about))
     elif "list" in words:
         from laminar.commands.menu import text
 
         before, asked = words[: words.index("list")], words[words.index("list") + 1 :]
         folder = next((word.removeprefix("--config-dir=") for word in before if word != "--config-dir"), None)
-        print(text(name, asked, folder))
+        _print(text(name, asked, folder))
     else:
         return False
     return True
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who reads has read enough: ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(name: str, task: Callable[[], Callable[[Any], Any]]) -> None:
@@ -50,7 +57,7 @@ def _run(name: str, task: Callable[[], Callable[[Any], Any]]) -> None:
     from omegaconf import open_dict
 
     from laminar.config.allow import packages
-    from laminar.config.composer import Composer
+    from laminar.config.composer import Composer, composing
     from laminar.config.heads import menus
     from laminar.config.pages import CONF
     from laminar.config.translate import translated
@@ -70,7 +77,7 @@ def _run(name: str, task: Callable[[], Callable[[Any], Any]]) -> None:
     flags, words = _flags()
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in words] + translated(words, name, menus(name, flags.config_dir))
     shows = flags.cfg is not None or flags.info is not None
-    with _hydra_raises(), _composed_by(partial(Composer, ready=None if shows else task)):
+    with _hydra_raises(), composing(partial(Composer, ready=None if shows else task)):
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -123,15 +130,3 @@ def _typed_environment() -> Iterator[None]:
         yield
     finally:
         os.environ["HYDRA_FULL_ERROR"] = "1"
-
-
-@contextmanager
-def _composed_by(loader: Callable[..., Any]) -> Iterator[None]:
-    """Inside, Hydra composes by a loader of ours, which judges pages and words."""
-    import hydra._internal.hydra as internal
-
-    hydras, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, loader
-    try:
-        yield
-    finally:
-        internal.ConfigLoaderImpl = hydras

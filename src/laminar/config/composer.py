@@ -1,7 +1,8 @@
 """Composer: Hydra's composition of a command's config, which says in our words what cannot be, and judges what comes out."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -10,8 +11,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from laminar.config.foreign import Loader
+from laminar.config.heads import menus
 from laminar.config.jobs import judge_job, judge_sweep
 from laminar.config.meant import in_our_words, refuse_members
+from laminar.config.pages import compose
+from laminar.config.translate import translated
 from laminar.refused import Refused, sentences
 
 
@@ -62,3 +66,21 @@ class Composer(Loader):
             return super().load_sweep_config(master_config, sweep_overrides)
         finally:
             self.judging = judging
+
+
+@contextmanager
+def composing(loader: Callable[..., Any]) -> Iterator[None]:
+    """Inside, Hydra composes by a loader of ours, which judges pages and words."""
+    import hydra._internal.hydra as internal
+
+    hydras, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, loader
+    try:
+        yield
+    finally:
+        internal.ConfigLoaderImpl = hydras
+
+
+def judged(name: str, words: Sequence[str]) -> DictConfig:
+    """``conf/<name>.yaml`` with words that are judged as a command's are."""
+    with composing(partial(Composer, ready=lambda: None)):
+        return compose(name, translated(words, name, menus(name)))

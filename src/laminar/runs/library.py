@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from laminar.config.composer import judged
 from laminar.config.knobs import resolved
-from laminar.config.pages import compose
 from laminar.config.recipe import build as made
 from laminar.config.recipe import cook
 from laminar.data.datamodule import FlowDataModule
@@ -50,7 +50,7 @@ def build(
     told = {"flow": flow, "data": STAND_IN[data.discrete] if given else data}
     told = {name: member for name, member in told.items() if member is not None} | choices
     words = [*(word for name, value in told.items() for word in _words(name, value)), *words]
-    config = compose("train", words)
+    config = judged("train", words)
     plain = resolved(config, words)
     space = data if given else FlowDataModule(made(plain["data"], "data", allow, Source)).space
     return in_precision(cook(made(plain["flow"], "flow", allow, Flow), "this flow", space), plain)
