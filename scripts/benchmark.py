@@ -1,124 +1,112 @@
-"""How long a flow's operations take: python scripts/benchmark.py flow=glow data=cifar10 [rounds=9] [compiled=false]
+"""How long flows take, ours and the peers': python scripts/benchmark.py W1 W4   or   flow=glow data=cifar10
 
-Takes the overrides of laminar-train, those of several flows with -- between them. Scores, trains and samples one batch, eager
-and compiled, by turns within one process, so that the ratios between the rows mean something on a machine that drifts. An
-autoregressive flow takes its slow direction (samples; of an IAF, densities) step after step (its way, or by layer.inverse),
-all steps at once (untrained nets need few rounds; of a trained one tells scripts/decoding.py), and, in every third round, by a
-whole pass of the nets for each step.
+W1 to W10 (all of them, where nothing is named) build one flow by Laminar and by each peer that is installed
+(pip install laminar[bench]) at equal shapes; further words are laminar-train's, for ours. Without a W they are the flow itself,
+several with -- between them: it is scored, trained and sampled on its own data.
+
+Everything is timed by turns in one process, so that ratios mean something on a machine that drifts: read those, not ms.
+``ratio`` is the best peer's median over the line's own (without peers: the first line's), ``limit`` how many times the matrix
+and convolution work of our model the line takes, at the rate that this machine reached on such work in the same run.
+
+Options: rounds=9 threads=<torch's> device=cpu|cuda precision=float32|bf16 (of networks) compile=false peers=true
+clock=wall|cpu (of this process) json=<file> markdown=<file>
 """
 
+import json
 import sys
+from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import torch
+from bench import pages
+from bench.measure import Model, Row, limits, machine, measure, work
+from bench.workloads import WORKLOADS, Setting
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from rich.markdown import Markdown
 
-from laminar.config.pages import compose
-from laminar.config.recipe import build
-from laminar.data.datamodule import FlowDataModule
-from laminar.flows.compose.inverse import Inverse
-from laminar.flows.initialise import initialising
-from laminar.flows.layer.autoregressive import Autoregressive
-from laminar.flows.naive import naive
-from laminar.flows.space import rows_of
+OPTIONS = {
+    "rounds": "9",
+    "threads": "",
+    "device": "cuda" if torch.cuda.is_available() else "cpu",
+    "precision": "float32",
+    "compile": "false",
+    "peers": "true",
+    "clock": "wall",
+    "json": "",
+    "markdown": "",
+}
+HEAD = ("operation", "model", "parameters", "median ms", "min-max", "ratio", "limit", "MiB")
 
-JACOBI, NAIVE = "all steps at once", "a pass for each step"
 
-
-def main(overrides: list[str], rounds: int, kinds: tuple[str, ...]) -> None:
-    config = compose("train", overrides)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = FlowDataModule(build(config.data, "data"), seed=0)
-    x, context, *_ = data.first_batch()
-    x, context = x.to(device), rows_of(context, slice(None), device)
-    operations = {}
-    for kind in kinds:
-        torch.manual_seed(0)
-        flow = build(config.flow, "flow")(data.space).to(device)
-        with initialising():
-            flow.log_prob(x, context)
-        if kind == "compiled":
-            flow.transform.compile()
-        optimizer = build(config.optimizer, "optimizer")(flow.parameters())
-        operations |= {
-            (kind, "log_prob"): lambda flow=flow: scored(flow, x, context),
-            (kind, "train"): lambda flow=flow, optimizer=optimizer: trained(flow, optimizer, x, context),
-            (kind, "sample"): lambda flow=flow: sampled(flow, len(x), context),
+def main(words: list[str]) -> list[Row]:
+    own = OPTIONS | dict(word.split("=", 1) for word in words if word.partition("=")[0] in OPTIONS)
+    named = [word for word in words if word in WORKLOADS]
+    rest = [word for word in words if word not in named and word.partition("=")[0] not in OPTIONS]
+    if own["threads"]:
+        torch.set_num_threads(int(own["threads"]))
+    setting = Setting(own["device"], own["precision"] == "bf16", own["compile"] == "true", rest, own["peers"] == "true")
+    timed = {"rounds": int(own["rounds"]), "device": own["device"], "clock": own["clock"]}
+    rows, text = [], []
+    if rest and not named:
+        flows = [[*words] for separator, words in groupby(rest, "--".__eq__) if not separator]
+        contests = {" ".join(words): pages.models(setting, words) for words in flows}
+    else:
+        names = named or list(WORKLOADS)
+        contests = {
+            f"{name}: {WORKLOADS[name].title}": WORKLOADS[name].models(setting, **WORKLOADS[name].sizes) for name in names
         }
-        if kind == "eager" and any(isinstance(module, Autoregressive) for module in flow.modules()):
-            slow = "log_prob" if any(isinstance(module, Inverse) for module in flow.modules()) else "sample"
-            operation = operations[kind, slow]
-            operations[kind, JACOBI] = lambda flow=flow, operation=operation: at_once(flow, operation)
-            operations[kind, NAIVE] = lambda flow=flow, operation=operation: naively(flow, operation)
-    times = {key: [] for key in operations}
-    for turn in track(range(rounds + 2), "rounds", transient=True):
-        for key, operation in operations.items():
-            if key[1] == NAIVE and turn % 3 != 2:
-                continue
-            began = perf_counter()
-            operation()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if turn >= 2:  # the first rounds compile and warm up
-                times[key].append(1000 * (perf_counter() - began))
-    table = Table(
-        *("operation", "eager, ms", "compiled, ms", "ratio"),
-        title=f"{len(x)} examples {tuple(x.shape[1:])} on {device}, {torch.get_num_threads()} threads: {' '.join(overrides)}",
-    )
-    for name in ("log_prob", "train", "sample"):
-        eager, compiled = (median(times[kind, name]) if kind in kinds else None for kind in ("eager", "compiled"))
-        table.add_row(name, f"{eager:.1f}", *([f"{compiled:.1f}", f"{eager / compiled:.2f}"] if compiled else []))
-    for name in (JACOBI, NAIVE):
-        if ("eager", name) in times:
-            other = median(times["eager", name])
-            table.add_row(f"{slow}, {name}", f"{other:.1f}", "", f"{other / median(times['eager', slow]):.2f} x {slow}")
-    Console().print(table)
+    for title, models in contests.items():
+        found = contest(title, [*models], setting, **timed)
+        rows += found
+        text.append(table(title, found))
+        Console().print(Markdown(text[-1]))
+    text.append(f"{own['device']}, {torch.get_num_threads()} threads, {own['precision']}, torch {torch.__version__}, {timed}")
+    if own["json"]:
+        Path(own["json"]).write_text(json.dumps([asdict(row) | {"median": row.median} for row in rows], indent=1))
+    if own["markdown"]:
+        Path(own["markdown"]).write_text("\n\n".join(text) + "\n")
+    return rows
 
 
-@torch.no_grad()
-def scored(flow, x, context):
-    return flow.log_prob(x, context)
+def contest(title: str, models: list[Model], setting: Setting, rounds: int, device: str, clock: str) -> list[Row]:
+    """Times the models of a workload, and the machine beside them."""
+    dtype = torch.bfloat16 if setting.bf16 else torch.float32
+    works = {} if setting.compile else works_of(models)
+    beside = [machine(device, dtype)] if works else []
+    rows = measure(title, [*models, *beside], rounds, device, clock)
+    if works:
+        flops = {name: sum(work(call).values()) for name, call in beside[0].operations.items()}
+        rates = {row.operation: flops[row.operation] / median(row.times) for row in rows if row.model == "machine"}
+        limits(rows, works, rates)
+    return [row for row in rows if row.model != "machine"]
 
 
-@torch.no_grad()
-def sampled(flow, n, context):
-    return flow.sample(n, context)
+def works_of(models: list[Model]) -> dict[str, dict[str, float]]:
+    """Of each operation of our first model, the work that no way around it spares, where there is any."""
+    first = next(model for model in models if not model.peer)
+    found = {name: work(call) for name, call in first.operations.items() if not name.endswith("step")}
+    return {name: count for name, count in found.items() if sum(count.values())}
 
 
-def naively(flow, operation):
-    """The same by a whole pass of the net for every step."""
-    with naive(flow):
-        operation()
-
-
-def at_once(flow, operation):
-    """The same by all steps at once until nothing changes."""
-    before = [part.decoding for part in flow.modules() if isinstance(part, Autoregressive)]
-    flow.decode_by("jacobi")
-    try:
-        operation()
-    finally:
-        flow.decode_by(before[0])
-
-
-def trained(flow, optimizer, x, context):
-    optimizer.zero_grad()
-    (-flow.log_prob(x, context).mean()).backward()
-    optimizer.step()
+def table(title: str, rows: list[Row]) -> str:
+    lines = [f"**{title}**", "", "| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for row in rows:
+        if row.times:
+            numbers = [
+                f"{row.parameters:,}" if row.parameters else "",
+                f"{row.median:.3g}" if row.median < 100 else f"{row.median:.0f}",
+                f"{min(row.times):.3g} - {max(row.times):.3g}",
+                f"{row.ratio:.2f}",
+                f"{row.limit:.1f}" if row.limit else "",
+                f"{row.memory:.0f}" if row.memory is not None else "",
+            ]
+        else:
+            numbers = ["", row.trouble, *[""] * 4]
+        lines.append(f"| {row.operation} | {row.model} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    words, own = [], {"rounds": "9", "compiled": "true"}
-    for word in sys.argv[1:]:
-        name, _, value = word.partition("=")
-        if name in own:
-            own[name] = value
-        else:
-            words.append(word)
-    for separator, flow_words in groupby(words, "--".__eq__):
-        if not separator:
-            main([*flow_words], int(own["rounds"]), ("eager", "compiled") if own["compiled"] == "true" else ("eager",))
+    main(sys.argv[1:])
