@@ -190,6 +190,7 @@ def test_wandb_offline_one_run_a_folder_and_its_exit_code(tmp_path, capfd):
     assert not err
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_turns_the_run_offline(tmp_path):
     code = (
         "import sys, laminar.training.logger.wandb as w; w.CONNECTION_SECONDS = 3\n"

@@ -80,6 +80,7 @@ def test_the_wheel_trains_one_epoch(elsewhere, tmp_path):
     assert json.loads(metrics.read_text())["grade"] == "exact"
 
 
+@pytest.mark.slow
 def test_the_wheel_tries_a_published_flow_in_an_empty_folder(elsewhere, tmp_path):
     done = elsewhere("-m", "laminar.commands.train", "debug=fdr", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

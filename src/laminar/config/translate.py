@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from laminar.refused import Refused
 
-SERVED = "nothing: the data are served from memory, without workers"
+SERVED = "leave it out, for data are served from memory, without workers"
 PLACES = ("data_dir", "paths.data_dir", "data.data_dir", "data.dir", "root")
 
 TRAIN: Mapping[str, str] = {
@@ -36,7 +36,7 @@ TRAIN: Mapping[str, str] = {
     **dict.fromkeys(("num_bins", "bins"), "coupling.bins={}"),
     "optimized_metrics": "optimized_metric={}",
     "seed_everything": "seed={}",
-    "extras": "nothing: leave it out",
+    "extras": "leave it out",
 }
 RUN = dict.fromkeys(("ckpt_path", "checkpoint", "ckpt", "resume", "run_dir", "folder", "path", "model"), "run={}")
 WORDS: Mapping[str, Mapping[str, str]] = {
@@ -66,7 +66,7 @@ def translated(words: Sequence[str], command: str, groups: Mapping[str, Sequence
         name = key.lstrip("+~")
         if cure := WORDS[command].get(name):
             said = spelt(cure, name, value)
-            raise Refused(f"{word} is said otherwise here: {'say ' if '=' in said else ''}{said}")
+            raise Refused(f"{word} is said otherwise here: say {said}" if "=" in said else f"{word} is no word here: {said}")
         if command != "train" and name in GIVEN_BY_RUN and "=" in word:
             raise Refused(f"{word} is as the run was trained: leave it out, laminar-{command} --help lists what can be said")
         if name in groups and name in chosen and not key.startswith("~"):

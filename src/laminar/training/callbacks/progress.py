@@ -116,7 +116,7 @@ class Progress(ProgressBar):
             return None
         steps = [(total - trainer.global_step) / done * (monotonic() - self.began)] if total and done else []
         timers = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
-        return min([*steps, *(seconds for seconds in timers if seconds is not None)], default=None)
+        return min([*steps, *(max(0.0, seconds) for seconds in timers if seconds is not None)], default=None)
 
 
 def _steps(trainer: pl.Trainer) -> int | None:
