@@ -113,7 +113,7 @@ class Adaptive(Solver):
         return partial(
             march,
             tableau=self.tableau,
-            first=0.05,
+            first=0.1,
             max_steps=self.max_steps,
             tolerance=self.tolerance,
             compact=self.compact,
