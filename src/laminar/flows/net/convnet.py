@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laminar.flows.initialise import SetByData
-from laminar.flows.net.net import Net
+from laminar.flows.net.net import Net, by_pixel
 from laminar.flows.space import Context
 
 
@@ -40,12 +40,12 @@ class ConvNet(Net):
         widths = [channels + self.reader.channels] + [width] * depth
         layers = []
         for i in range(depth):
-            layers += [hidden(widths[i], width, *((1,) if i else (3, border))), nn.ReLU()]
+            layers += [hidden(widths[i], width, *((1,) if i else (3, border))), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(*layers)
         self.head = _GainConv(widths[-1], self.outputs, 3, border, std=0.0)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        return self.head(self.body(self.reader(x, context))).unflatten(1, (self.arity, -1))
+        return self.head(self.body(by_pixel(self.reader(x, context)))).unflatten(1, (self.arity, -1))
 
 
 class _Conv(nn.Conv2d):

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from laminar.flows.net.net import Net, near_zero
+from laminar.flows.net.net import Net, by_pixel, near_zero
 from laminar.flows.space import Context
 
 
@@ -41,7 +41,7 @@ class DenseNet(Net):
         self.head = near_zero(nn.Conv2d(width, self.outputs, 1))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        return self.head(self.blocks(self.first(self.reader(x, context)))).unflatten(1, (self.arity, -1))
+        return self.head(self.blocks(self.first(by_pixel(self.reader(x, context))))).unflatten(1, (self.arity, -1))
 
 
 class _Block(nn.Module):
@@ -50,10 +50,10 @@ class _Block(nn.Module):
         self.layers = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, channels, 1),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
                 nn.Dropout(dropout),
                 nn.Conv2d(channels, growth, 3, padding=1),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             )
             for channels in range(width, width + depth * growth, growth)
         )

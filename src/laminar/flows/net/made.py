@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from laminar.flows.net.causal import Causal, MaskedLinear, Solve, unthreaded
 from laminar.flows.net.context import ContextReader
-from laminar.flows.net.net import near_zero
+from laminar.flows.net.net import in_place, near_zero
 from laminar.flows.net.step_by_step import step_by_step
 from laminar.flows.net.weight_norm import MaskedWeightNorm
 from laminar.flows.space import Context, Space
@@ -80,7 +80,8 @@ class MADE(Causal):
         if not 0 <= dropout < 1 or (dropout and not residual):
             raise Refused(f"net.dropout={dropout} is a share of a residual block's units: take net=made_residual, and below 1")
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        self.activation, self.residual, self.weight_norm = activation(), residual, weight_norm
+        self.activation = activation() if residual else in_place(activation())
+        self.residual, self.weight_norm = residual, weight_norm
         self.layers = nn.ModuleList()
         for number in range(layers):
             self.layers.append(masked(self.order.within(units, units[:, None]) if number else seen(units)))

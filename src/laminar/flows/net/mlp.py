@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from laminar.flows.net.net import Net, near_zero
+from laminar.flows.net.net import Net, in_place, near_zero
 from laminar.flows.space import Context
 
 
@@ -24,7 +24,7 @@ class MLP(Net):
     ):
         super().__init__(*task)
         widths = [self.seen.size + self.reader.channels] + [width] * depth
-        self.body = nn.Sequential(*(part for a, b in pairwise(widths) for part in (nn.Linear(a, b), activation())))
+        self.body = nn.Sequential(*(part for a, b in pairwise(widths) for part in (nn.Linear(a, b), in_place(activation()))))
         self.head = near_zero(nn.Linear(widths[-1], self.outputs))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:

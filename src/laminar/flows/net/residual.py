@@ -42,7 +42,7 @@ class Residual(Net):
                     nn.ReLU(),
                     layer(width, width),
                     norm(width),
-                    nn.ReLU(),
+                    nn.ReLU(inplace=True),
                     nn.Dropout(dropout),
                     _small(layer(width, width)),
                 ),

@@ -6,7 +6,7 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from laminar.flows.net.net import Net, near_zero
+from laminar.flows.net.net import Net, by_pixel, near_zero
 from laminar.flows.space import Context
 
 
@@ -40,13 +40,13 @@ class ResNet(Net):
         self.head = near_zero(nn.Conv2d(width, self.outputs, 1))
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        h = self.norm_in(self.reader(x, context))
-        h = self.conv_in(F.relu(cat([h, -h], 1)))
+        h = self.norm_in(by_pixel(self.reader(x, context)))
+        h = self.conv_in(F.relu_(cat([h, -h], 1)))
         out = self.skips[0](h)
         for block, skip in zip(self.blocks, self.skips[1:], strict=True):
             h = block(h)
-            out = out + skip(h)
-        return self.head(F.relu(self.norm_out(out))).unflatten(1, (self.arity, -1))
+            out += skip(h)
+        return self.head(F.relu_(self.norm_out(out))).unflatten(1, (self.arity, -1))
 
 
 class _Block(nn.Sequential):
@@ -55,10 +55,10 @@ class _Block(nn.Sequential):
     def __init__(self, width: int):
         super().__init__(
             nn.BatchNorm2d(width, eps=1e-4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             weight_norm(nn.Conv2d(width, width, 3, padding=1, bias=False)),
             nn.BatchNorm2d(width, eps=1e-4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             weight_norm(nn.Conv2d(width, width, 3, padding=1)),
         )
 
