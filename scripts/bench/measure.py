@@ -28,6 +28,7 @@ class Model:
     parameters: int = 0
     peer: bool = False
     trouble: str = ""
+    ready: Callable[[str], Any] = str  # before each call, off the clock
 
 
 @dataclass
@@ -61,11 +62,12 @@ def measure(workload: str, models: Iterable[Model], rounds: int, device: str, cl
         for model in models
         for name in model.operations
     }
-    calls = [(rows[model.name, name], call) for model in models for name, call in model.operations.items()]
+    calls = [(model, rows[model.name, name], call) for model in models for name, call in model.operations.items()]
     for turn in track(range(WARM + rounds), workload, transient=True):
-        for row, call in calls if turn % 2 else reversed(calls):
+        for model, row, call in calls if turn % 2 else reversed(calls):
             if row.trouble or sum(row.times) > 1000 * PATIENCE:
                 continue
+            model.ready(row.operation)
             try:
                 if turn == WARM - 1:
                     row.memory = peak(call, device)

@@ -74,7 +74,6 @@ def model(name: str, density: Density, x: Tensor, asked: Sequence[str], setting:
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True)
 
     def train() -> None:
-        module.train()
         optimizer.zero_grad()
         with setting.cast():
             loss = -log_prob(x).mean()
@@ -85,18 +84,18 @@ def model(name: str, density: Density, x: Tensor, asked: Sequence[str], setting:
 
     @torch.no_grad()
     def score() -> Tensor:
-        module.eval()
         with setting.cast():
             return log_prob(x)
 
     @torch.no_grad()
     def draw() -> None:
-        module.eval()
         with setting.cast():
             sample(len(x))
 
     able = {"train": train, "log_prob": score, "sample": draw}
-    return Model(name, {name: able[name] for name in asked}, sum(p.numel() for p in module.parameters()), peer)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    operations = {name: able[name] for name in asked}
+    return Model(name, operations, parameters, peer, ready=lambda operation: module.train(operation == "train"))
 
 
 def laws(x: Tensor, params: Tensor, setting: Setting, entries: Sequence[tuple]) -> Iterator[Model]:
