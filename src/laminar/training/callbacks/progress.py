@@ -135,4 +135,5 @@ def _spelt(seconds: float) -> str:
 
 def _scores(trainer: pl.Trainer, module: pl.LightningModule) -> str:
     names = [module.train_name, f"val/{module.objective.unit}", *([f"val/{module.unit}"] if module.scored else [])]
-    return "  ".join(f"{name} {trainer.callback_metrics[name]:.4f}" for name in names if name in trainer.callback_metrics)
+    numbers = trainer.callback_metrics | module.latest
+    return "  ".join(f"{name} {numbers[name]:.4f}" for name in names if name in numbers)
