@@ -29,6 +29,7 @@ class Model:
     peer: bool = False
     trouble: str = ""
     ready: Callable[[str], Any] = str  # before each call, off the clock
+    warm: bool = True  # whether it has to warm up
 
 
 @dataclass
@@ -65,7 +66,7 @@ def measure(workload: str, models: Iterable[Model], rounds: int, device: str, cl
     calls = [(model, rows[model.name, name], call) for model in models for name, call in model.operations.items()]
     for turn in track(range(WARM + rounds), workload, transient=True):
         for model, row, call in calls if turn % 2 else reversed(calls):
-            if row.trouble or sum(row.times) > 1000 * PATIENCE:
+            if row.trouble or sum(row.times) > 1000 * PATIENCE or (turn < WARM and not model.warm):
                 continue
             model.ready(row.operation)
             try:
