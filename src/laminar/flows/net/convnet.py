@@ -70,7 +70,7 @@ class _Conv(nn.Conv2d):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor, edge: Tensor | None) -> Tensor:
         y = F.conv2d(x, weight, bias, padding=self.padding)
-        return y if edge is None else y + F.conv2d(self.plane, edge)
+        return y if edge is None else y.add_(by_pixel(F.conv2d(self.plane, edge)))
 
 
 class _GainConv(_Conv):
