@@ -1,6 +1,7 @@
 """Words: what a command says of itself, and its sentence for whatever cannot be, before anything is imported or made."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,24 @@ def test_a_list_whose_reader_has_read_enough_says_nothing_more():
     piped = f"set -o pipefail; {sys.executable} -m laminar.commands.train list flow | head -1"
     read = subprocess.run(["bash", "-c", piped], capture_output=True, text=True)
     assert (read.returncode, read.stdout, read.stderr) == (0, "flow=\n", "")
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """The commands that README and help show of a trained flow."""
+    texts = [(Path(__file__).parents[1] / "README.md").read_text(), *(door.__doc__ for door in DOORS.values())]
+    lines = [line for text in texts for line in text.splitlines() if line.startswith(("laminar-evaluate", "laminar-sample"))]
+    commands = [re.split(r"  +|\s#", line)[0].split() for line in lines if ":" not in line.split()[0]]
+    others = [f"{group}={name}" for group in ("trace", "solver") for name in members(group)]
+    told = [(command.removeprefix("laminar-"), " ".join(words)) for command, *words in commands]
+    return sorted({*told, *(("evaluate", f"run=... {word}") for word in others)})
+
+
+@pytest.mark.parametrize(("command", "words"), shown_commands())
+def test_what_is_shown_is_not_refused(tmp_path, command, words):
+    (tmp_path / "rows.csv").touch()
+    words = [re.sub(r"^(run|against)=.*", rf"\1={tmp_path}", word) for word in words.split() if not word.startswith("-")]
+    words = [word.replace("context=rows.csv", f"given={tmp_path}/rows.csv").partition(",")[0] for word in words]
+    judge_job(compose(command, words), command, words)
 
 
 def test_ones_own_pages_are_listed(tmp_path):

@@ -60,7 +60,10 @@ def judge(plain: Mapping[str, Any], command: str, allow: Sequence[str] = (), roo
         if place not in (None, "???") and not Path(str(place)).exists():
             raise Refused(f"data.{name}={place} is not there: it takes a file, or folder, of data")
     for root in sorted(named, key=lambda root: sum(1 for _ in targets(plain[root]))):
-        _part(plain[root], root, Slot(root, allow) if SLOTS.get(root) else None)
+        node = plain[root]
+        if isinstance(node, Mapping):  # what a command leaves null of an option of its own is as it was trained
+            node = {name: value for name, value in node.items() if value is not None or f"{root}.{name}" not in SCHEMA[command]}
+        _part(node, root, Slot(root, allow) if SLOTS.get(root) else None)
 
 
 def _part(node: Any, path: str, slot: Slot | None) -> None:
