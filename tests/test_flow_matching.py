@@ -204,7 +204,8 @@ def test_classes_are_paired_apart_in_the_objective():
 
 
 def test_a_path_that_begins_beside_the_data_learns_from_the_dequantizers_own_noise():
-    words = ("flow=cfm_mlp", "data=digits", "path=diffusion", "dequantization=truncated_normal", "size.width=8")
+    noise = ("path=diffusion", "dequantization=truncated_normal", "preprocessing=symmetric")
+    words = ("flow=cfm_mlp", "data=digits", *noise, "size.width=8")
     model, objective, seen = flow(DIGITS, *words), build(composed(*words).objective, "objective"), []
     objective.check(model)
     assert objective.path.start == pytest.approx(0.125 * 2 / 17)
