@@ -293,7 +293,6 @@ def test_what_hydra_cannot_make_sense_of_is_a_sentence(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_of_several_ranks_one_speaks(tmp_path):
     words = ("data.batch_size=127", "trainer=cpu_ddp", 'trainer.devices="2"', "logger=null", "flow=realnvp_flat")
     said, _ = started("train", *words, cwd=tmp_path).communicate(timeout=120)
