@@ -40,8 +40,11 @@ class Workload:
     tiny: dict[str, int]
 
 
-def contest(x: Tensor, asked: Sequence[str], setting: Setting, entries: Sequence[tuple]) -> Iterator[Model]:
-    """Models of ``(name, recipe, *sizes)``; those after a None are peers'. What is not installed is said so."""
+def contestants(setting: Setting, entries: Sequence[tuple | None], enter: Callable[[str, Any, bool], Model]) -> Iterator[Model]:
+    """What ``enter(name, made, peer)`` says of what each ``(name, recipe, *sizes)`` makes; those after a None are peers'.
+
+    What is not installed is said so.
+    """
     peer = False
     for entry in entries:
         if entry is None:
@@ -52,11 +55,16 @@ def contest(x: Tensor, asked: Sequence[str], setting: Setting, entries: Sequence
         name, recipe, *sizes = entry
         torch.manual_seed(0)
         try:
-            density = recipe(*sizes)
+            made = recipe(*sizes)
         except ModuleNotFoundError as error:
             yield Model(name, peer=peer, trouble=f"{error.name} is not installed: pip install laminar[bench]")
             continue
-        yield model(name, density, x, asked, setting, peer)
+        yield enter(name, made, peer)
+
+
+def contest(x: Tensor, asked: Sequence[str], setting: Setting, entries: Sequence[tuple | None]) -> Iterator[Model]:
+    """Flows: what is asked of each."""
+    return contestants(setting, entries, lambda name, density, peer: model(name, density, x, asked, setting, peer))
 
 
 def model(name: str, density: Density, x: Tensor, asked: Sequence[str], setting: Setting, peer: bool) -> Model:
@@ -98,26 +106,15 @@ def model(name: str, density: Density, x: Tensor, asked: Sequence[str], setting:
     return Model(name, operations, parameters, peer, ready=lambda operation: module.train(operation == "train"))
 
 
-def laws(x: Tensor, params: Tensor, setting: Setting, entries: Sequence[tuple]) -> Iterator[Model]:
-    """A law alone: forward, forward and backward, inverse."""
+def laws(x: Tensor, params: Tensor, setting: Setting, entries: Sequence[tuple | None]) -> Iterator[Model]:
+    """Laws alone: forward, forward and backward, inverse."""
     x, params = x.to(setting.device), params.to(setting.device)
     learning = [x.clone().requires_grad_(), params.clone().requires_grad_()]
-    peer = False
-    for entry in entries:
-        if entry is None:
-            if not setting.peers:
-                return
-            peer = True
-            continue
-        name, recipe, *sizes = entry
-        try:
-            law: Elementwise = recipe(*sizes)
-        except ModuleNotFoundError as error:
-            yield Model(name, peer=peer, trouble=f"{error.name} is not installed: pip install laminar[bench]")
-            continue
+
+    def law_of(name: str, law: Elementwise, peer: bool) -> Model:
         forward, inverse = map(torch.compile, law) if setting.compile else law
 
-        def both(forward: Callable = forward) -> None:
+        def both() -> None:
             y, log_slope = forward(*learning)
             torch.autograd.grad(y.sum() + log_slope.sum(), learning)
 
@@ -126,7 +123,9 @@ def laws(x: Tensor, params: Tensor, setting: Setting, entries: Sequence[tuple]) 
             "forward": partial(torch.no_grad()(forward), x, params),
             "inverse": partial(torch.no_grad()(inverse), x, params),
         }
-        yield Model(name, operations, peer=peer)
+        return Model(name, operations, peer=peer)
+
+    return contestants(setting, entries, law_of)
 
 
 def coupling(setting: Setting, batch: int, dims: int, layers: int, width: int) -> Iterator[Model]:

@@ -104,10 +104,10 @@ class FlowModule(pl.LightningModule):
         with ledger.noting() as notes:
             value = self.ask(self.objective, batch, "train", batch_idx)
         loss = (self.score(value) if self.objective.unit is None else -value).mean()
-        terms = {f"train/{name}": torch.cat(noted).mean() for name, noted in notes.items()}
-        self.latest = {self.train_name: loss.detach()} | terms
+        terms = {f"train/{name}": torch.cat(noted).detach().mean() for name, noted in notes.items()}
+        self.latest = mean_where_logged(self.trainer, {self.train_name: loss.detach()} | terms)
         if self.trainer._logger_connector.should_update_logs:  # a log that nobody reads costs half a millisecond
-            self.log_dict(mean_where_logged(self.trainer, self.latest), prog_bar=True)
+            self.log_dict(self.latest, prog_bar=True)
         return loss
 
     @property

@@ -28,7 +28,7 @@ class MixtureLogistic(Mixture):
 
     @classmethod
     def logs(cls, x: Tensor, log_weight: Tensor, mean: Tensor, log_rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or x.device.type != "cpu":  # whether a value is rare is asked of a CPU alone
             return cls._in_logs(x, log_weight, mean, log_rate)
         weight, rate = log_weight.exp(), log_rate.exp()
         z = (x.unsqueeze(1) - mean) * rate
