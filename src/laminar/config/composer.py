@@ -25,6 +25,7 @@ class Composer(Loader):
     def __init__(self, *args: Any, ready: Callable[[], Any] | None, **options: Any):
         super().__init__(*args, **options)
         self.judging, self.ready = ready is not None, ready
+        self.pages: DictConfig | None = None
 
     def load_configuration(
         self,
@@ -47,6 +48,7 @@ class Composer(Loader):
 
     def _composed(self, name: str | None, overrides: list[str], *how: Any) -> tuple[DictConfig, Sequence[Override]]:
         parsed: Sequence[Override] = ()
+        self.pages = None
         try:
             parsed, repository = self._parse_overrides_and_create_caching_repo(name, overrides)
             refuse_members(parsed, repository)
@@ -56,8 +58,13 @@ class Composer(Loader):
         except ConfigCompositionException as error:
             raise in_our_words(error, name, parsed, self.repository, self._bare) or error from error
 
+    def _compose_config_from_defaults_list(self, *args: Any, **kwargs: Any) -> DictConfig:
+        self.pages = super()._compose_config_from_defaults_list(*args, **kwargs)
+        return self.pages
+
     def _bare(self, name: str | None, words: list[str]) -> DictConfig:
-        return self._load_configuration_impl(name, words, RunMode.RUN)
+        """What the pages hold: composed already where a value did not fit, and else by the choices alone."""
+        return self.pages or self._load_configuration_impl(name, words, RunMode.RUN)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """One job's, which is judged when it runs, for its refusal is a row of the table."""
