@@ -15,7 +15,7 @@ train: install
 test: $(VENV)/installed-test
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/ruff format --check src tests scripts
-	$(BIN)/pytest -n 2 --dist loadfile $(if $(SLOW),--slow)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(SLOW),--slow)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check --fix src tests scripts

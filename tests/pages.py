@@ -1,5 +1,7 @@
 """Configs as the command line composes them, and the flows that they describe."""
 
+from functools import cache
+
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,9 +20,14 @@ def members(group: str) -> list[str]:
     return sorted(page.stem for page in (CONF / group).glob("*.yaml"))
 
 
+@cache
+def _composed(words: tuple[str, ...]) -> DictConfig:
+    return compose("train", words)
+
+
 def composed(*words: str) -> DictConfig:
     """The config of ``laminar-train *words``, refused like there if a knob in it does nothing."""
-    config = compose("train", words)
+    config = _composed(words)
     idle = unread(OmegaConf.to_container(config), words)
     return OmegaConf.masked_copy(config, [key for key in config if key not in idle])
 
