@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from laminar.config.foreign import Loader
 from laminar.config.heads import menus
@@ -26,6 +26,7 @@ class Composer(Loader):
         super().__init__(*args, **options)
         self.judging, self.ready = ready is not None, ready
         self.pages: DictConfig | None = None
+        self.asked: tuple[Any, DictConfig] | None = None  # words, and the run that they say
 
     def load_configuration(
         self,
@@ -36,12 +37,18 @@ class Composer(Loader):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         asks = not validate_sweep_overrides  # Hydra only asks whether pages say that it is a sweep, and overlooks what is wrong
-        with sentences() if asks else nullcontext():
-            config, parsed = self._composed(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
-            if self.judging and (config.hydra.mode if asks else run_mode) == RunMode.MULTIRUN:
-                judge_sweep(config, config_name, parsed)
-            elif self.judging and not any(word.is_sweep_override() for word in parsed):
-                judge_job(config, config_name, [word.input_line for word in parsed if not word.is_hydra_override()])
+        asked, self.asked = self.asked, None
+        if asked and asked[0] == (config_name, overrides) and run_mode == RunMode.RUN:
+            config = asked[1]  # composed and judged when Hydra asked
+        else:
+            with sentences() if asks else nullcontext():
+                config, parsed = self._composed(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+                if self.judging and (config.hydra.mode if asks else run_mode) == RunMode.MULTIRUN:
+                    judge_sweep(config, config_name, parsed)
+                elif self.judging and not any(word.is_sweep_override() for word in parsed):
+                    judge_job(config, config_name, [word.input_line for word in parsed if not word.is_hydra_override()])
+                    if asks and MISSING not in config.hydra.runtime.choices.values():  # Hydra asks leniently
+                        self.asked = (config_name, [*overrides]), config
         if self.judging and not asks:
             self.ready()
         return config
