@@ -119,6 +119,12 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     assert rows[0].cells["job"] == "1, best" and word == "size.width=1"
 
 
+def test_a_table_says_what_its_errors_are_over(tmp_path):
+    for number in range(2):
+        job(tmp_path / str(number), [f"layer={number}"], scores(1.0) | {"groups": 100})
+    assert standings(read(tmp_path))[1] == ["± is the standard error over groups of rows"]
+
+
 def test_a_table_says_how_its_scores_are_graded(tmp_path):
     for number, grade in enumerate(["bound", "exact"]):
         job(tmp_path / str(number), [f"layer={number}"], {**scores(1.0), "grade": grade})

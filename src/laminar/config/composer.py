@@ -25,8 +25,8 @@ class Composer(Loader):
     def __init__(self, *args: Any, ready: Callable[[], Any] | None, **options: Any):
         super().__init__(*args, **options)
         self.judging, self.ready = ready is not None, ready
-        self.pages: DictConfig | None = None
-        self.asked: tuple[Any, DictConfig] | None = None  # words, and the run that they say
+        self.pages: DictConfig | None = None  # as composed last, before the values of a command line
+        self.asked: tuple[Any, DictConfig] | None = None  # a command line, and what it runs
 
     def load_configuration(
         self,
@@ -39,16 +39,18 @@ class Composer(Loader):
         asks = not validate_sweep_overrides  # Hydra only asks whether pages say that it is a sweep, and overlooks what is wrong
         asked, self.asked = self.asked, None
         if asked and asked[0] == (config_name, overrides) and run_mode == RunMode.RUN:
-            config = asked[1]  # composed and judged when Hydra asked
+            config = asked[1]
         else:
             with sentences() if asks else nullcontext():
                 config, parsed = self._composed(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
-                if self.judging and (config.hydra.mode if asks else run_mode) == RunMode.MULTIRUN:
+                sweeps = (config.hydra.mode if asks else run_mode) == RunMode.MULTIRUN
+                single = not sweeps and not any(word.is_sweep_override() for word in parsed)
+                if self.judging and sweeps:
                     judge_sweep(config, config_name, parsed)
-                elif self.judging and not any(word.is_sweep_override() for word in parsed):
+                elif self.judging and single:
                     judge_job(config, config_name, [word.input_line for word in parsed if not word.is_hydra_override()])
-                    if asks and MISSING not in config.hydra.runtime.choices.values():  # Hydra asks leniently
-                        self.asked = (config_name, [*overrides]), config
+            if asks and single and MISSING not in config.hydra.runtime.choices.values():  # a group without a member is refused
+                self.asked = (config_name, [*overrides]), config
         if self.judging and not asks:
             self.ready()
         return config

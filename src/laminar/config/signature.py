@@ -5,6 +5,9 @@ found, an annotation of another kind) is anything.
 """
 
 import ast
+import datetime
+import os
+import pathlib
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +20,7 @@ from laminar.config.kinds import Part
 Definition = ast.ClassDef | ast.FunctionDef | ast.expr
 WORDS = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 PATHS = ("pathlib", "os")  # whose classes a config gives as text
+LOADED = {module.__name__: module for module in (datetime, pathlib, os)}  # long texts of modules that are there anyway
 GENERIC = {"list": Sequence, "tuple": Sequence, "Sequence": Sequence, "dict": Mapping, "Mapping": Mapping}
 DEEPEST = 8  # imports from one module to the next, and parents
 
@@ -116,6 +120,8 @@ def _named(module: str, node: ast.expr) -> tuple[str, Definition | None]:
 @cache
 def _definition(module: str, name: str, depth: int = 0) -> tuple[str, Definition | None]:
     """A class, a function, or the expression of an alias: in the module, or where it imports the name from."""
+    if module in LOADED:
+        return module, ast.ClassDef(name) if isinstance(getattr(LOADED[module], name, None), type) else None
     tree, package = _tree(module)
     others = []
     for node in tree.body if depth <= DEEPEST else ():

@@ -82,7 +82,8 @@ def _cell(name: str, of: Job | Setting) -> str:
 
 def _remarks(found: Sequence[Setting], numbers: dict[str, str]) -> list[str]:
     several = any(len(setting.jobs) > 1 for setting in found)
-    remarks = ["± is the standard error over examples" + (", of a mean over seeds" if several else "")] if found else []
+    over = "groups of rows" if any("groups" in job.numbers for setting in found for job in setting.jobs) else "examples"
+    remarks = [f"± is the standard error over {over}" + (", of a mean over seeds" if several else "")] if found else []
     graded = {_graded(job) for setting in found for job in setting.jobs}
     if "grade" not in numbers and len(graded) == 1 and (graded := graded.pop()) != ("exact", 1):
         remarks.append(f"scores are graded {graded[0]}, K = {graded[1]}")
