@@ -68,6 +68,15 @@ def test_mode_is_offline_without_a_login(monkeypatch, tmp_path):
     assert mode() == "disabled"
 
 
+def test_a_disabled_one_trains_in_a_changed_checkout(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr("laminar.training.logger.wandb.diff", lambda: "a change")
+    with open_loggers({"logger": {**WANDB, "save_code": True}}, tmp_path) as loggers:
+        loggers[0].log_metrics({"val/bpd": 1.0}, 0)
+        summarise(loggers, {"test/bpd": 1.0}, [("test bits/dim", "1.0", "exact")])
+    assert not list(tmp_path.rglob("diff.patch"))
+
+
 def test_online_without_a_login_is_refused_rather_than_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "online")
     with pytest.raises(Refused, match="needs a login"), open_loggers({"logger": WANDB}, tmp_path):

@@ -73,7 +73,7 @@ class WandB(RunLogger, WandbLogger):
             run = self.experiment
         for name in ("val/bpd", "val/nll"):
             run.define_metric(name, step_metric="trainer/global_step", summary="min")
-        if changes := diff():
+        if self.mode != "disabled" and (changes := diff()):  # which has no folder
             write_text(patch := Path(run.dir) / "diff.patch", changes)
             run.save(patch, base_path=run.dir, policy="now")
         if save_code:
