@@ -9,7 +9,8 @@ from recipes import disturb
 from torch import nn
 
 from laminar.flows import noise
-from laminar.flows.net.concat import SLOPES, Concat
+from laminar.flows.net.bend import SLOPES
+from laminar.flows.net.concat import Concat
 from laminar.flows.net.concat_squash import ConcatSquash
 from laminar.flows.space import Space
 from laminar.flows.trace.exact import Exact
@@ -55,11 +56,27 @@ def test_the_exact_trace_is_that_of_the_jacobian(carried, recording, chunk):
 def test_carried_tangents_are_autograds(kind, activation):
     model, (x, t) = net(kind, activation, label=(2,)), events()
     assert model.carries and {type(activation()) for activation in ACTIVATIONS} == set(SLOPES)
-    v, context = torch.randn(3, 5, D, dtype=torch.float64), {"label": torch.randn(3, 2, dtype=torch.float64)}
+    v, context = torch.randn(5, 3, D, dtype=torch.float64), {"label": torch.randn(3, 2, dtype=torch.float64)}
     y, moved = model.carry(x, t, v, context)
     jacobian = jacobians(lambda x: model(x, t, context), x)
-    torch.testing.assert_close(moved, v @ jacobian.transpose(1, 2), rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(moved, torch.einsum("bij,kbj->kbi", jacobian, v), rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(y, model(x, t, context))
+
+
+@pytest.mark.parametrize("kind", [Concat, ConcatSquash])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_gradients_of_carried_tangents_are_autograds(kind, activation, shared):
+    model, (x, t) = net(kind, activation), events()
+    x, t = x.requires_grad_(), t.requires_grad_()
+    v = torch.randn(5, 1 if shared else 3, D, dtype=torch.float64, requires_grad=True)
+    whole = torch.autograd.functional.jacobian(lambda x: model(x, t), x, create_graph=True)
+    jacobian = torch.stack([whole[i, :, i] for i in range(3)])
+    truth = model(x, t), torch.einsum("bij,kbj->kbi", jacobian, v.expand(5, 3, D))
+    asked = [x, t, v, *model.parameters()]
+    loss, expected = (y.sin().sum() + (3 * moved).cos().sum() for y, moved in (model.carry(x, t, v), truth))
+    for found, right in zip(torch.autograd.grad(loss, asked), torch.autograd.grad(expected, asked), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-7, atol=1e-9)
 
 
 def test_an_activation_without_a_slope_leaves_it_to_autograd():

@@ -67,12 +67,12 @@ def test_carried_tangents_are_autograds(activation):
     net, (x, t, context) = disturb(ConcatConv(IMAGE, width=8, depth=2, activation=activation), 1.0).double(), given()
     jacobian = torch.autograd.functional.jacobian(lambda x: net(x, t, context), x)
     jacobian = torch.stack([jacobian[i, ..., i, :, :, :].reshape(48, 48) for i in range(2)])
-    v = torch.randn(2, 5, 48, dtype=torch.float64)
+    v = torch.randn(5, 2, 48, dtype=torch.float64)
     y, moved = net.carry(x.flatten(1), t, v, context)
     torch.testing.assert_close(y, net(x, t, context).flatten(1))
-    torch.testing.assert_close(moved, v @ jacobian.transpose(1, 2))
-    _, shared = net.carry(x.flatten(1), t, v[:1], context)
-    torch.testing.assert_close(shared[1], v[0] @ jacobian[1].T)
+    torch.testing.assert_close(moved, torch.einsum("bij,kbj->kbi", jacobian, v))
+    _, shared = net.carry(x.flatten(1), t, v[:, :1], context)
+    torch.testing.assert_close(shared[:, 1], v[:, 0] @ jacobian[1].T)
 
 
 def test_the_time_reaches_the_edges_as_a_padded_plane():

@@ -1,7 +1,9 @@
 """Small numerical tools that every floor shares."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import log
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +27,10 @@ def score(log_prob: Tensor, unit: str, dims: int) -> Tensor:
     return bits_per_dim(log_prob, dims) if unit == "bpd" else -log_prob
 
 
-def full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> AbstractContextManager[Any]:
     """Switches autocast off: likelihood arithmetic runs in the precision of its tensors, float32 or better."""
-    return torch.autocast(like.device.type, enabled=False)
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def inside(u: Tensor) -> Tensor:

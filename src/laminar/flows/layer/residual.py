@@ -1,7 +1,7 @@
 """Residual: an invertible residual block (i-ResNet, Behrmann, Grathwohl, Chen, Duvenaud, Jacobsen 2019,
 https://arxiv.org/abs/1811.00995; Residual Flows, Chen et al. 2019, https://arxiv.org/abs/1906.02735)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from laminar.flows.fixed_point import ResidualInverse
 from laminar.flows.net.contraction import Contraction
 from laminar.flows.numerics import full_precision
 from laminar.flows.space import Context, Space, cloned
-from laminar.flows.trace.trace import Trace
+from laminar.flows.trace.trace import Carry, Trace
 from laminar.flows.transform import Transform
 from laminar.refused import Refused
 
@@ -59,12 +59,7 @@ class Residual(Transform):
         if torch.is_inference_mode_enabled():  # what it makes cannot be differentiated, not even for a trace
             with torch.inference_mode(False), torch.no_grad():
                 return self.forward(x.clone(), cloned(context))
-        field, given = self._field(x, context)
-
-        def carry(x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-            with full_precision(x):
-                return self.net.carry(x, tangents, context, given)
-
+        field, carry, given = self._field(x, context)
         hand = carry if self.net.carries else None
         with full_precision(x):  # of the rows v^T J too: autograd goes back in whatever precision holds then
             y, log_det = self.trace.log_det(field, x.flatten(1), given, self.net.beside(), self.training, hand)
@@ -72,7 +67,7 @@ class Residual(Transform):
 
     @torch.compiler.disable
     def inverse(self, z: Tensor, context: Context = None) -> Tensor:
-        field, given = self._field(z, context)
+        field, _, given = self._field(z, context)
         learning = [parameter for parameter in self.net.beside() if parameter.requires_grad]
         return ResidualInverse.apply(field, len(given), z.flatten(1), *given, *learning).view_as(z)
 
@@ -80,15 +75,22 @@ class Residual(Transform):
         x = self.inverse(z, context)
         return x, -self.forward(x, context)[1]
 
-    def _field(self, like: Tensor, context: Context) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        """g on flat events ``(x, *given)``, and what is given: the net's weights, bounded once, and the context."""
+    def _field(self, like: Tensor, context: Context) -> tuple[Callable[..., Tensor], Carry, list[Tensor]]:
+        """g on flat events ``(x, *given)``, and with tangents ``(x, tangents, *given)``; and what is given: the net's weights,
+        bounded once, and the context."""
         names = [name for name in self.domain.context if name in (context or {})]
         with full_precision(like):
             weights = self.net.bounded()
 
-        def field(x: Tensor, *given: Tensor) -> Tensor:
-            rows = dict(zip(names, given[len(weights) :], strict=True))
-            with full_precision(x):
-                return self.net(x.unflatten(1, self.domain.event), rows, given[: len(weights)]).flatten(1)
+        def split(given: Sequence[Tensor]) -> tuple[Context, Sequence[Tensor]]:
+            return dict(zip(names, given[len(weights) :], strict=True)), given[: len(weights)]
 
-        return field, [*weights, *(context[name] for name in names)]
+        def field(x: Tensor, *given: Tensor) -> Tensor:
+            with full_precision(x):
+                return self.net(x.unflatten(1, self.domain.event), *split(given)).flatten(1)
+
+        def carry(x: Tensor, tangents: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+            with full_precision(x):
+                return self.net.carry(x, tangents, *split(given))
+
+        return field, carry, [*weights, *(context[name] for name in names)]

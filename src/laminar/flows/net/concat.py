@@ -8,18 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from laminar.flows.net.bend import SLOPES, bend
 from laminar.flows.net.net import near_zero
 from laminar.flows.net.velocity import Velocity
 from laminar.flows.space import Context
-
-# Tangents v times an activation's slope, by what goes in and what comes out.
-SLOPES: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]] = {
-    nn.Tanh: lambda layer, x, y, v: torch.ops.aten.tanh_backward(v, y),  # v (1 - y^2), in one pass
-    nn.Sigmoid: lambda layer, x, y, v: torch.ops.aten.sigmoid_backward(v, y),  # v y (1 - y)
-    nn.Softplus: lambda layer, x, y, v: v * torch.sigmoid(layer.beta * x),
-    nn.ELU: lambda layer, x, y, v: v * torch.where(x > 0, 1.0, y + layer.alpha),
-    nn.SiLU: lambda layer, x, y, v: v * (torch.sigmoid(x) * (1 + x - y)),
-}
 
 
 class TimedLinear(nn.Module):
@@ -39,15 +31,16 @@ class TimedLinear(nn.Module):
         """What W x + b is multiplied by at t ``(B, 1)``, if it is."""
         return None
 
-    def forward(self, x: Tensor, t: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The layer at t ``(B, 1)``; beside it what becomes of tangents ``(B or 1, K, n)`` of the first n values of x."""
-        scale, y = self.scale(t), self.linear(x)
+    def forward(self, x: Tensor, t: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The layer at t ``(B, 1)``; W tangents of the first n values of x, ``(K, B or 1, n)``; and what they are yet to be
+        multiplied by, if they are."""
+        weight, scale = self.linear.weight, self.scale(t)
+        y = F.linear(x, weight, self.linear.bias)
         if tangents is not None:
-            tangents = F.linear(tangents, self.linear.weight[:, : tangents.shape[2]])
-        if scale is not None:
-            y = y * scale
-            tangents = None if tangents is None else tangents * scale.unsqueeze(1)
-        return torch.addcmul(y, t, self.shift.weight.T), tangents
+            seen = tangents.shape[2]
+            moved = tangents.reshape(-1, seen) @ (weight if seen == weight.shape[1] else weight[:, :seen]).t()
+            tangents = moved.view(*tangents.shape[:2], len(weight))
+        return torch.addcmul(y if scale is None else y * scale, t, self.shift.weight.view(-1)), tangents, scale
 
 
 class Concat(Velocity):
@@ -57,7 +50,8 @@ class Concat(Velocity):
         activation: recipe ``()`` of a smooth one. Tanh, sigmoid, softplus, ELU and SiLU carry tangents.
 
     Attributes:
-        layer: what each layer is: ``(before, after)``, called with x, t ``(B, 1)`` and tangents.
+        layer: what each layer is: ``(before, after)``, called with x, t ``(B, 1)`` and tangents, whose scale it leaves to the
+            activation.
     """
 
     rank = 1
@@ -79,16 +73,18 @@ class Concat(Velocity):
         return self._through(x, t, None, context)[0]
 
     def carry(self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        event = self.seen.event
-        velocity, moved = self._through(x.unflatten(1, event), t, tangents.unflatten(2, event), context)
-        return velocity.flatten(1), moved.flatten(2).expand(len(x), -1, -1)
+        if self.seen.is_image:
+            x, tangents = x.view(-1, *self.seen.event), tangents.unflatten(2, self.seen.event)
+        velocity, moved = self._through(x, t, tangents, context)
+        return velocity.flatten(1), moved.flatten(2).expand(-1, len(x), -1)
 
     def _through(self, x: Tensor, t: Tensor, tangents: Tensor | None, context: Context) -> tuple[Tensor, Tensor | None]:
         x, t = self.reader(x, context), t.unsqueeze(1)
         for layer in self.body:
-            before, tangents = layer(x, t, tangents)
-            x = self.activation(before)
-            if tangents is not None:
-                v = tangents.expand(len(x), *tangents.shape[1:])
-                tangents = SLOPES[type(self.activation)](self.activation, before.unsqueeze(1), x.unsqueeze(1), v)
-        return self.head(x, t, tangents)
+            x, tangents, scale = layer(x, t, tangents)
+            if tangents is None:
+                x = self.activation(x)
+            else:
+                x, tangents = bend(self.activation, x, tangents, scale)
+        x, tangents, scale = self.head(x, t, tangents)
+        return x, tangents if tangents is None or scale is None else tangents * scale

@@ -19,8 +19,9 @@ class TimedConv(nn.Module):
         near_zero(self.conv)
         return self
 
-    def forward(self, x: Tensor, t: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The layer at t ``(B, 1)``; beside it what becomes of tangents ``(B or 1, K, n, H, W)`` of the first n planes of x."""
+    def forward(self, x: Tensor, t: Tensor, tangents: Tensor | None = None) -> tuple[Tensor, Tensor | None, None]:
+        """The layer at t ``(B, 1)``; what becomes of tangents of the first n planes of x, ``(K, B or 1, n, H, W)``; and that
+        nothing is left to multiply them by."""
         weight = self.conv.weight
         # The plane is the same for all rows but for its factor t.
         ones = F.conv2d(x.new_ones(1, 1, *x.shape[2:]), weight[:, -1:], padding=1)
@@ -28,7 +29,7 @@ class TimedConv(nn.Module):
         if tangents is not None:
             moved = F.conv2d(tangents.flatten(0, 1), weight[:, : tangents.shape[2]], padding=1)
             tangents = moved.unflatten(0, tangents.shape[:2])
-        return y, tangents
+        return y, tangents, None
 
 
 class ConcatConv(Concat):

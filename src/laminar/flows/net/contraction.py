@@ -80,7 +80,7 @@ class Contraction(Net):
     def carry(
         self, x: Tensor, tangents: Tensor, context: Context = None, weights: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """g(x) of flat events ``(B, D)`` and J v for tangents v ``(1, K, D)``: ``(B, D)`` and ``(B, K, D)``."""
+        """g(x) of flat events ``(B, D)`` and J v for tangents v ``(K, 1, D)``: ``(B, D)`` and ``(K, B, D)``."""
         raise NotImplementedError
 
     def linear(self, before: int, after: int, kernel: int = 1) -> Spectral:

@@ -73,9 +73,9 @@ class Lipschitz(Contraction):
 
 
 def _bent(activation: LipSwish | None, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """An activation of x ``(B, n)``, and what becomes of tangents ``(B or 1, K, n)``."""
+    """An activation of x ``(B, n)``, and what becomes of tangents ``(K, B or 1, n)``."""
     if activation is None:
         return x, tangents
-    slope = activation.slope(x).unsqueeze(1)
-    copies = slope.shape[2] // tangents.shape[2]
-    return activation(x), tangents.repeat(1, 1, copies) * slope
+    y, slope = activation.with_slope(x)
+    copies = slope.shape[1] // tangents.shape[2]
+    return y, (tangents.repeat(1, 1, copies) if copies > 1 else tangents) * slope

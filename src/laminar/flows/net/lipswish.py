@@ -18,10 +18,12 @@ class LipSwish(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(F.softplus(self.b) * x) / 1.1
 
-    def slope(self, x: Tensor) -> Tensor:
-        steep = F.softplus(self.b) * x
-        gate = torch.sigmoid(steep)
-        return gate * (1 + steep * (1 - gate)) / 1.1
+    def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The activation, and its derivative."""
+        beta = F.softplus(self.b)
+        gate = torch.sigmoid(beta * x)
+        y = x * gate / 1.1
+        return y, torch.addcmul(gate / 1.1, beta, y - y * gate)
 
 
 class CLipSwish(LipSwish):
@@ -32,8 +34,9 @@ class CLipSwish(LipSwish):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.cat([x, -x], 1)) / 1.004
 
-    def slope(self, x: Tensor) -> Tensor:
-        return torch.cat([super().slope(x), -super().slope(-x)], 1) / 1.004
+    def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        (y, slope), (other, back) = super().with_slope(x), super().with_slope(-x)
+        return torch.cat([y, other], 1) / 1.004, torch.cat([slope, -back], 1) / 1.004
 
 
 def copies_of(activation: Callable[[], nn.Module]) -> int:

@@ -29,5 +29,5 @@ class Velocity(Net):
         raise NotImplementedError
 
     def carry(self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        """dx/dt and J v for flattened events x ``(B, D)`` and tangents v ``(B or 1, K, D)``: ``(B, D)`` and ``(B, K, D)``."""
+        """dx/dt and J v for flattened events x ``(B, D)`` and tangents v ``(K, B or 1, D)``: ``(B, D)`` and ``(K, B, D)``."""
         raise NotImplementedError

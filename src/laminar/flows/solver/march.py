@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from laminar.flows.solver.tableau import Tableau, mix
+from laminar.flows.solver.tableau import Tableau, constants, mix
 from laminar.refused import Refused
 
 Rate = Callable[..., Tensor]  # (t (B,), y (B, C), *given (B, ...)) -> dy/dt (B, C)
@@ -24,12 +24,12 @@ class Unsolved(Refused):
 def step(rate: Rate, tableau: Tableau, t: Tensor, h: Tensor, y: Tensor, given: Sequence[Tensor], first: Tensor | None = None):
     """y at t + h, the stages and their slopes; ``first`` is the slope at t where it is known."""
     width, stages, slopes = h.to(y.dtype).unsqueeze(1), [], []
-    for node, weights in zip(tableau.nodes, tableau.stages, strict=True):
-        time = (t + node * h).to(y.dtype)
-        point = y + width * mix(weights, slopes) if slopes else y
+    times = torch.addcmul(t, constants(tableau.nodes, t.dtype, t.device).unsqueeze(1), h).to(y.dtype)
+    for time, weights in zip(times.unbind(), tableau.stages, strict=True):
+        point = torch.addcmul(y, width, mix(weights, slopes)) if slopes else y
         slopes.append(first if first is not None and not slopes else rate(time, point, *given))
         stages.append((time, point))
-    return y + width * mix(tableau.weights, slopes), stages, slopes
+    return torch.addcmul(y, width, mix(tableau.weights, slopes)), stages, slopes
 
 
 def march(
@@ -86,7 +86,7 @@ def march(
             factor = factor.clamp(SLOWEST, FASTEST)
             past = torch.where(taken, error.clamp(min=1e-4), past)
             slope = torch.where(taken.unsqueeze(1), slopes[-1], slopes[0])
-        evaluations[rows] += asked * moving
+        evaluations += asked * moving
         if seen is not None:
             seen(rows, t, torch.where(taken, h, 0.0), stages)
         before, t = t, torch.where(taken, torch.where(landing, end, t + h), t)
@@ -103,13 +103,14 @@ def march(
         if not left:
             raise _unsolved(f"took {max_steps} steps without arriving", live, rows, t, live, span, name)
         if compact and 2 * going <= len(rows):
-            arrived.append((rows[~live], y[~live]))
-            rows, t, h, past, y = (value[live] for value in (rows, t, h, past, y))
+            arrived.append((rows[~live], y[~live], evaluations[~live]))
+            rows, t, h, past, y, evaluations = (value[live] for value in (rows, t, h, past, y, evaluations))
             given, slope = [value[live] for value in given], None if slope is None else slope[live]
     if not arrived:
         return y, evaluations
-    places, values = zip(*arrived, (rows, y), strict=True)
-    return torch.cat(values)[torch.cat(places).argsort()], evaluations
+    rows, y, evaluations = (torch.cat(values) for values in zip(*arrived, (rows, y, evaluations), strict=True))
+    back = rows.argsort()
+    return y[back], evaluations[back]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Tableau: a Runge-Kutta method as numbers (Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, chapter II)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -24,8 +25,14 @@ class Tableau:
 
 
 def mix(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
-    """sum_i weights_i slopes_i."""
-    total = weights[0] * slopes[0]
-    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
-        total = torch.add(total, slope, alpha=weight) if weight else total
-    return total
+    """sum_i weights_i slopes_i, in one product."""
+    if len(slopes) == 1:
+        return weights[0] * slopes[0]
+    return (constants(weights, slopes[0].dtype, slopes[0].device) @ torch.stack(slopes).flatten(1)).view_as(slopes[0])
+
+
+@lru_cache(maxsize=100)
+def constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A method's numbers as a tensor, made once."""
+    with torch.inference_mode(False):  # or no gradient could ever pass through it
+        return torch.tensor(values, dtype=dtype, device=device)

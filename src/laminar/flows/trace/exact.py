@@ -1,6 +1,7 @@
 """Exact: the whole Jacobian, column by column."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,13 +37,14 @@ class Exact(Trace):
         self, field: Field, x: Tensor, probes: Tensor | None, carry: Carry | None = None, norm: bool = False
     ) -> tuple[Tensor, ...]:
         pulled = Pulled(field, x) if carry is None else None
-        traces, norms = [], []
-        for units in torch.eye(x.shape[1], dtype=x.dtype, device=x.device).split(self.chunk if carry else 1):
-            y, moved = carry(x, units.unsqueeze(0)) if carry else (pulled.y, pulled(units.expand_as(x)).unsqueeze(1))
-            traces.append((moved * units).sum((1, 2)))
+        traces, norms, before = [], [], 0
+        for units in _units(x.shape[1], x.dtype, x.device).split(self.chunk if carry else 1):
+            y, moved = carry(x, units.unsqueeze(1)) if carry else (pulled.y, pulled(units.expand_as(x)).unsqueeze(0))
+            traces.append(moved[:, :, before : before + len(units)].diagonal(dim1=0, dim2=2).sum(1))
+            before += len(units)
             if norm:
-                norms.append(moved.square().sum((1, 2)))
-        return y if carry else pulled.end(), sum(traces), *([sum(norms)] if norm else [])
+                norms.append(moved.square().sum((0, 2)))
+        return y if carry else pulled.end(), _total(traces), *([_total(norms)] if norm else [])
 
     @torch.compiler.disable
     def log_det(
@@ -56,8 +58,19 @@ class Exact(Trace):
     ) -> tuple[Tensor, Tensor]:
         one = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         if carry is not None:
-            y, jacobian = carry(x, one.unsqueeze(0))
+            y, columns = carry(x, one.unsqueeze(1), *given)
+            jacobian = columns.transpose(0, 1)  # transposed, which no determinant minds
         else:
             pulled = Pulled(lambda x: field(x, *given), x)
             jacobian, y = torch.stack([pulled(unit.expand_as(x)) for unit in one], 1), pulled.end()
         return y, torch.linalg.slogdet(one + jacobian)[1]
+
+
+@lru_cache(maxsize=10)
+def _units(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # or no gradient could ever pass through it
+        return torch.eye(size, dtype=dtype, device=device)
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)

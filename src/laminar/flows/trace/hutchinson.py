@@ -37,10 +37,11 @@ class Hutchinson(Trace):
     def __call__(
         self, field: Field, x: Tensor, probes: Tensor | None, carry: Carry | None = None, norm: bool = False
     ) -> tuple[Tensor, ...]:
+        probes = probes.transpose(0, 1)
         if carry is not None:
             y, moved = carry(x, probes)
         else:
             pulled = Pulled(field, x)
-            moved = torch.stack([pulled(v) for v in probes.unbind(1)], 1)
+            moved = torch.stack([pulled(v) for v in probes])
             y = pulled.end()
-        return y, (moved * probes).sum(2).mean(1), *([moved.square().sum(2).mean(1)] if norm else [])
+        return y, (moved * probes).sum(2).mean(0), *([moved.square().sum(2).mean(0)] if norm else [])

@@ -55,7 +55,7 @@ class Series(Hutchinson):
         learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *given, *parameters))
         if learning and self.gradients == "neumann":
             parameters = [parameter for parameter in parameters if parameter.requires_grad]
-            return Neumann.apply(field, weights, probes, len(given), x, *given, *parameters)
+            return Neumann.apply(field, carry, weights, probes, len(given), x, *given, *parameters)
         pulled, total = Pulled(lambda x: field(x, *given), x), 0.0
         for v in probes.unbind(1):
             row = v
@@ -70,7 +70,14 @@ class Neumann(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, field: Callable[..., Tensor], weights: Tensor, probes: Tensor, count: int, x: Tensor, *tensors: Tensor
+        ctx: Any,
+        field: Callable[..., Tensor],
+        carry: Carry | None,
+        weights: Tensor,
+        probes: Tensor,
+        count: int,
+        x: Tensor,
+        *tensors: Tensor,
     ) -> tuple[Tensor, Tensor]:
         given, total, sums = [value.detach() for value in tensors[:count]], 0.0, []
         with torch.enable_grad():
@@ -83,7 +90,7 @@ class Neumann(torch.autograd.Function):
                 (row,) = torch.autograd.grad(y, here, row, retain_graph=True)
                 total = total + weight * ((-1) ** (k + 1) / k / probes.shape[1]) * (row * v).sum(1)
             sums.append(pull)
-        ctx.field, ctx.parameters = field, tensors[count:]
+        ctx.field, ctx.carry, ctx.parameters = field, carry, tensors[count:]
         ctx.save_for_backward(x, probes, torch.stack(sums, 1), *tensors[:count])
         return y.detach(), total
 
@@ -94,12 +101,16 @@ class Neumann(torch.autograd.Function):
         with torch.enable_grad():
             here = x.detach().requires_grad_()
             leaves = [value.detach().requires_grad_(value.requires_grad) for value in given]
-            y, total = ctx.field(here, *leaves), 0.0
-            for v, pull in zip(probes.unbind(1), sums.unbind(1), strict=True):
-                (row,) = torch.autograd.grad(y, here, pull, create_graph=True)
-                total = total + (row * v).sum(1) / probes.shape[1]
+            if ctx.carry is not None:
+                y, moved = ctx.carry(here, probes.transpose(0, 1), *leaves)
+                total = (moved * sums.transpose(0, 1)).sum(2).mean(0)
+            else:
+                y, total = ctx.field(here, *leaves), 0.0
+                for v, pull in zip(probes.unbind(1), sums.unbind(1), strict=True):
+                    (row,) = torch.autograd.grad(y, here, pull, create_graph=True)
+                    total = total + (row * v).sum(1) / probes.shape[1]
         asked = [here, *(leaf for leaf in leaves if leaf.requires_grad), *ctx.parameters]
         found = torch.autograd.grad([y, total], asked, [of_y, of_total], allow_unused=True)
         own, rest = iter(found[: len(found) - len(ctx.parameters)]), found[len(found) - len(ctx.parameters) :]
         of_x = next(own)
-        return None, None, None, None, of_x, *(next(own) if leaf.requires_grad else None for leaf in leaves), *rest
+        return None, None, None, None, None, of_x, *(next(own) if leaf.requires_grad else None for leaf in leaves), *rest

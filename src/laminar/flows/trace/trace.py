@@ -9,7 +9,7 @@ from laminar.flows.space import Space
 from laminar.refused import Refused
 
 Field = Callable[[Tensor], Tensor]  # x (B, D) -> y (B, D)
-Carry = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # x, tangents (B or 1, K, D) -> y, J tangents (B, K, D)
+Carry = Callable[..., tuple[Tensor, Tensor]]  # x, tangents (K, B or 1, D) -> y, J tangents (K, B, D)
 
 CURES = {
     "trace": "a continuous layer integrates tr J: choose trace=exact or trace=hutchinson",
@@ -65,7 +65,7 @@ class Trace:
             given: tensors that it reads, and that receive gradients.
             parameters: leaves that it reads beside them.
             training: whether a cheaper estimate will do.
-            carry: as above, by the given tensors.
+            carry: as above, ``(x, tangents, *given)``.
         """
         raise NotImplementedError
 
