@@ -259,6 +259,23 @@ def test_a_solve_that_fails_names_its_layer(way):
         many.log_prob(x)
 
 
+def test_a_coarser_solve_serves_training_alone():
+    loose, x = curved(solver=partial(Dopri5, 1e-8, 1e-8, train_factor=1e5)).double(), torch.randn(20, 2, dtype=torch.float64)
+    tight = curved(solver=partial(Dopri5, 1e-8, 1e-8)).double()
+    tight.load_state_dict(loose.state_dict())
+    with torch.no_grad():
+        counts = [evaluations(model.train(training), x) for model in (loose, tight) for training in (True, False)]
+        assert 3 * counts[0] < counts[1] == counts[2] == counts[3]
+        torch.testing.assert_close(loose.eval().log_prob(x), tight.train().log_prob(x), rtol=0, atol=0)
+
+
+def evaluations(model, x) -> float:
+    """Evaluations of a row on the way to its log p."""
+    with ledger.noting() as notes:
+        model.log_prob(x)
+    return float(torch.stack(notes["nfe"]).mean())
+
+
 def test_an_adjoint_that_fails_on_its_way_back_names_its_layer():
     """A dynamics net whose gradient alone is not finite."""
 

@@ -35,7 +35,7 @@ NAMES = {
         (COUNT, "latent channels features embedding terms max_steps reflections dims arms kernel accumulate_grad_batches size"),
         (COUNT, "num_nodes check_val_every_n_epoch every_n_steps agree_every patience likelihood_every chunk"),
         (AMOUNT, "seed depth warmup hold pad accuracy_samples finer_rows label num_sanity_val_steps log_every_n_steps"),
-        (POSITIVE, "temperature bound eps rtol atol sigma gain val_check_interval resolution"),
+        (POSITIVE, "temperature bound eps rtol atol train_factor sigma gain val_check_interval resolution"),
         (WEIGHT, "lr weight_decay guidance tolerance min_delta gradient_clip_val validation limit_train_batches"),
         (WEIGHT, "limit_val_batches limit_test_batches overfit_batches kinetic jacobian free"),
         (SHARE, "decay momentum dampening"),

@@ -171,6 +171,6 @@ class Continuous(Transform):
 
         state = torch.cat([x.flatten(1), x.new_zeros(len(x), extra)], 1)
         given = values if probes is None else [*values, probes]
-        state, evaluations = self.solver(rate, state, span, given, list(self.parameters()), self.name)
+        state, evaluations = self.solver(rate, state, span, given, list(self.parameters()), self.name, self.training)
         ledger.note("nfe", evaluations.to(x.dtype))
         return state[:, :size].unflatten(1, event), state[:, size:].T

@@ -36,8 +36,7 @@ class Solver:
             )
         self.gradients = gradients
 
-    @property
-    def march(self):
+    def march(self, training: bool):
         """The stepping loop with this solver's options, ``(rate, y, span, given, seen=)``."""
         raise NotImplementedError
 
@@ -54,6 +53,7 @@ class Solver:
         given: Sequence[Tensor] = (),
         parameters: Sequence[Tensor] = (),
         name: str = "",
+        training: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """y at the end of the span, and how often each row asked for its rate ``(B,)``.
 
@@ -62,11 +62,12 @@ class Solver:
             given: tensors ``(B, ...)`` that the rate reads; they receive gradients.
             parameters: leaves that the rate reads, those that are to receive gradients.
             name: whose equation it is, for an error to tell.
+            training: whether a coarser solve will do.
 
         Raises:
             Unsolved: where the equation cannot be solved.
         """
-        tensors, march = [y, *given, *parameters], partial(self.march, name=name)
+        tensors, march = [y, *given, *parameters], partial(self.march(training), name=name)
         if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
             with torch.no_grad():
                 return march(rate, y, span, given)
@@ -85,6 +86,7 @@ class Adaptive(Solver):
         rtol, atol: of a step's error, relative and absolute; what is below the precision of the numbers counts as that.
         max_steps: of a row before it is given up, those that were refused included.
         compact: whether rows that have arrived leave the batch; not for compiled dynamics, which would compile for each size.
+        train_factor: how many times the tolerance may be in training, whose steps want speed where scores want truth.
     """
 
     def __init__(
@@ -94,13 +96,16 @@ class Adaptive(Solver):
         max_steps: int = 1000,
         gradients: str = "checkpoint",
         compact: bool = True,
+        train_factor: float = 1.0,
     ):
         super().__init__(gradients)
         if min(rtol, atol) <= 0:
             raise Refused(f"solver.rtol={rtol} and solver.atol={atol} must be above 0: no finite number of steps is exact")
         if max_steps < 1:
             raise Refused(f"solver.max_steps={max_steps} leaves no step to take: give 1 or more")
-        self.tolerance, self.max_steps, self.compact = (atol, rtol), max_steps, compact
+        if not train_factor > 0:
+            raise Refused(f"solver.train_factor={train_factor} is what rtol and atol are multiplied by in training: above 0")
+        self.tolerance, self.max_steps, self.compact, self.train_factor = (atol, rtol), max_steps, compact, train_factor
 
     def finer(self) -> "Adaptive":
         """At a hundredth of the tolerance."""
@@ -108,14 +113,13 @@ class Adaptive(Solver):
         finer.tolerance, finer.max_steps = tuple(price / 100 for price in self.tolerance), 10 * self.max_steps
         return finer
 
-    @property
-    def march(self):
+    def march(self, training: bool):
         return partial(
             march,
             tableau=self.tableau,
             first=0.1,
             max_steps=self.max_steps,
-            tolerance=self.tolerance,
+            tolerance=tuple(price * self.train_factor for price in self.tolerance) if training else self.tolerance,
             compact=self.compact,
         )
 
@@ -135,8 +139,7 @@ class Fixed(Solver):
         finer.steps = 4 * self.steps
         return finer
 
-    @property
-    def march(self):
+    def march(self, training: bool):
         return partial(
             march, tableau=self.tableau, first=1 / self.steps, max_steps=self.steps, tolerance=(1.0, 1.0), compact=False
         )
