@@ -104,7 +104,7 @@ HOMES = {
     "net=one_blob": (DIGITS, "flow=nis"),
     "prior=uniform": (DIGITS, "flow=nis"),
     "prior=beta": (DIGITS, "flow=nis"),
-    "prior=fitted_mixture": (PLANE, "flow=table", "data=moons"),
+    **{f"prior=fitted_{kind}": (PLANE, "flow=table", "data=moons") for kind in ("mixture", "student")},
     **{f"coupling=mixture_{name}": (PLANE, "flow=cdf", "data=moons") for name in ("logistic_unit", "gaussian_unit")},
     "dequantization=none": (PLANE, "flow=realnvp_flat", "data=moons"),
     "dequantization=gaussian": (CIFAR, "preprocessing=symmetric"),

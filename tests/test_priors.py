@@ -209,6 +209,26 @@ def test_a_fitted_mixture_is_the_best_one_by_bic():
     assert one.log_weight.exp()[1:].eq(0).all()
 
 
+def test_a_fitted_student_knows_its_tails_and_its_density():
+    truth = stats.multivariate_t([1.0, -2.0, 0.5], np.diag([1.0, 4.0, 0.25]) + 0.1, df=5)
+    prior = FittedMixture(Space((3,)), components=4, tails="student").double()
+    x = torch.from_numpy(truth.rvs(4000, random_state=0))
+    with initialising():
+        prior.log_prob(x)
+    assert prior.freedom == 5 and prior.log_weight.exp()[1:].eq(0).all()
+    shape = (prior.factor[0] @ prior.factor[0].T).numpy()
+    np.testing.assert_allclose(prior.mean[0], truth.loc, atol=0.15)
+    np.testing.assert_allclose(shape, truth.shape, atol=0.4)
+    own = stats.multivariate_t(prior.mean[0].numpy(), shape, df=5)
+    far = torch.cat([x[:50], 1e3 * x[:5]])
+    np.testing.assert_allclose(prior.log_prob(far), own.logpdf(far.numpy()), rtol=1e-9)
+    with noise.keyed(20_000, 0):
+        drawn = prior.sample(20_000)
+    for column, (place, scale) in enumerate(zip(own.loc, np.diag(shape) ** 0.5, strict=True)):
+        assert stats.kstest(drawn[:, column].numpy(), stats.t(5, place, scale).cdf).pvalue > 1e-3
+    assert FittedMixture(Space((3,))).state_dict().keys() == prior.state_dict().keys() - {"freedom"}
+
+
 def prior_of(prior: FittedMixture, z: torch.Tensor) -> torch.Tensor:
     """The likeliest component of each row."""
     return log_joint(z, prior.log_weight, prior.mean, prior.factor).argmax(1)
@@ -223,3 +243,5 @@ def test_a_mixture_that_saw_no_data_refuses():
         FittedMixture(Space((1, 2, 2)))
     with pytest.raises(Refused, match=r"prior\.components=0"):
         FittedMixture(Space((3,)), components=0)
+    with pytest.raises(Refused, match=r"prior\.tails"):
+        FittedMixture(Space((3,)), tails="heavy")

@@ -25,12 +25,12 @@ def words_for(rows: int, columns: int) -> dict[str, str]:
     steps = 100 * round(min(max(epochs * trained / batch, 600), 3000) / 100)
     return {
         "flow": "table",
-        "prior": "fitted_mixture" if rows < 2000 else "gaussian",
+        "prior": "fitted_student" if rows < 2000 else "gaussian",
         "size.width": f"{max(width, columns)}",
         "size.depth": "1" if rows < 20_000 else "2",
         "size.steps": "1" if rows < 1000 else "2" if rows < 20_000 else "4",
         "optimizer": "adamw",
-        "optimizer.lr": "2e-3" if rows < 20_000 else "1e-3",
+        "optimizer.lr": f"{2e-3 * min(1, rows / 500) ** 3:.2g}" if rows < 20_000 else "1e-3",
         "optimizer.weight_decay": f"{min(max(100 / rows, 0.01), 0.5):.2g}",
         "scheduler": "cosine",
         "data.batch_size": f"{batch}",
