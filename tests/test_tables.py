@@ -453,6 +453,18 @@ def test_baselines_are_the_densities_that_they_say(tmp_path):
     assert conditional["gaussian"][0] == pytest.approx(scores["gaussian"][0] - alone["gaussian"][0], abs=1e-6)
 
 
+def test_baselines_of_many_rows_are_fitted_piece_by_piece(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3500, 3, generator=generator) @ torch.randn(3, 3, generator=generator) + 5
+    splits = Splits(*(Split.whole(rows) for rows in (x[:2900], x[2900:3000], x[3000:])))
+    whole = table_baselines(splits, Space((3,)))
+    monkeypatch.setattr("laminar.data.table_baselines.ROWS", 800)
+    pieces = table_baselines(splits, Space((3,)))
+    assert pieces["gaussian"] == pytest.approx(whole["gaussian"], abs=1e-9)
+    for name, (found, error) in whole.items():
+        assert pieces[name][0] == pytest.approx(found, abs=max(error, 0.1))
+
+
 def test_a_kernel_estimate_integrates_to_one():
     generator = torch.Generator().manual_seed(0)
     kernels = torch.randn(50, 2, generator=generator, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Baselines of tables: what densities without a net reach on the same rows, in the same nats."""
 
 from collections.abc import Iterator
+from functools import reduce
 from math import log, pi
 
 import numpy as np
@@ -10,11 +11,12 @@ from torch import Tensor
 from laminar.data.baselines import mean_and_error
 from laminar.data.source import Split, Splits
 from laminar.flows.noise import mix
-from laminar.flows.numerics import score
+from laminar.flows.numerics import merged, moments, score
 from laminar.flows.space import Space
 
 MIXTURE_ROWS, MIXTURE_LIMIT, COMPONENTS = 10_000, 128, (1, 2, 4, 8, 16, 32, 64)
 KERNELS, PAIRS = 10_000, 3 * 10**8  # training rows behind a kernel estimate; distances that it may take
+ROWS, FIRST = 20_000, 3  # rows in float64 at once; the number of their first piece, behind those of the splits
 BANDWIDTHS = tuple(2.0**power for power in np.arange(-4, 1.1, 0.5))
 
 
@@ -24,28 +26,30 @@ def table_baselines(splits: Splits, space: Space, seed: int = 0) -> dict[str, tu
     Integers are spread over [0, 1) above them and rounded values over their step, so that a number is a bound like the
     flow's. Where rows come with context, a score is that of both less that of the context.
     """
-    train, val, test = (_reals(split, space, seed, place) for place, split in enumerate(splits))
-    mean, scale = train.mean(0), train.std(0, correction=0)
-    scale = torch.where(scale > 0, scale, 1.0)
-    train, val, test = ((rows - mean) / scale for rows in (train, val, test))
+    train, val, test = splits
+    (mean, scale), kept = _moments(train, space, seed), _subset(len(train), ROWS, seed)
+    covariance = _covariance(train, space, seed, mean, scale)
+    train, val, test = (
+        (_reals(split, space, seed, place) - mean) / scale for place, split in enumerate((train.pick(kept), val, test))
+    )
     log_det = -scale[: space.size].log().sum()
     return {
         name: mean_and_error(score(log_prob + log_det, space.unit, space.size), splits.test.group)
-        for name, log_prob in _log_probs(train, val, test, space.size, seed)
+        for name, log_prob in _log_probs(covariance, train, val, test, space.size, seed)
     }
 
 
-def _log_probs(train: Tensor, val: Tensor, test: Tensor, dims: int, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Names, and log p of the first ``dims`` columns given the others, ``(N,)``."""
-    mean, covariance = train.mean(0), train.T.cov(correction=0).reshape(train.shape[1], -1)
-    covariance += 1e-6 * torch.eye(len(covariance))
-    one = mean[None], covariance[None], torch.zeros(1, dtype=torch.float64)
+def _log_probs(
+    covariance: Tensor, train: Tensor, val: Tensor, test: Tensor, dims: int, seed: int
+) -> Iterator[tuple[str, Tensor]]:
+    """Names, and log p of the first ``dims`` columns given the others, ``(N,)``; of all training rows there is a covariance."""
+    one = torch.zeros(1, len(covariance)).double(), covariance[None], torch.zeros(1).double()
     yield "gaussian", _mixture(test, *one) - _mixture(test, *one, first=dims)
     if train.shape[1] <= MIXTURE_LIMIT:
         parts = best_mixture(train, seed)
         yield f"mixture of {len(parts[2])} gaussians (BIC)", _mixture(test, *parts) - _mixture(test, *parts, first=dims)
     count = min(len(train), KERNELS, max(1, PAIRS // (len(test) + len(BANDWIDTHS) * min(len(val), 1000))))
-    kernels, some = _subset(train, count, seed), _subset(val, 1000, seed)
+    kernels, some = train[_subset(len(train), count, seed)], val[_subset(len(val), 1000, seed)]
     found = {width: kernel_estimate(some, kernels, width, dims).mean().item() for width in BANDWIDTHS}
     yield "kernel density", kernel_estimate(test, kernels, max(found, key=found.get), dims)
 
@@ -54,7 +58,7 @@ def best_mixture(train: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Means, covariances and log-weights of the mixture whose number of components has the least BIC; it grows by doubling."""
     from sklearn.mixture import GaussianMixture
 
-    rows, best, least = _subset(train, MIXTURE_ROWS, seed).numpy(), None, float("inf")
+    rows, best, least = train[_subset(len(train), MIXTURE_ROWS, seed)].numpy(), None, float("inf")
     for components in COMPONENTS:
         if components * 2 > len(rows):
             break
@@ -68,7 +72,7 @@ def best_mixture(train: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def kernel_estimate(rows: Tensor, kernels: Tensor, width: float, dims: int) -> Tensor:
     """log p of the first ``dims`` columns given the others, by Gaussian kernels of one width, ``(N,)``."""
     found = []
-    for part in rows.split(max(1, 2**24 // len(kernels))):
+    for part in rows.split(max(1, 2**22 // len(kernels))):
         target = torch.cdist(part[:, :dims], kernels[:, :dims]).square() / (-2 * width**2)
         given = torch.cdist(part[:, dims:], kernels[:, dims:]).square() / (-2 * width**2) if rows.shape[1] > dims else None
         below = log(len(kernels)) if given is None else given.logsumexp(1)
@@ -100,6 +104,26 @@ def _reals(split: Split, space: Space, seed: int, place: int) -> Tensor:
     return torch.cat([values, *(given.double().flatten(1) for given in split.context.values())], 1)
 
 
-def _subset(rows: Tensor, count: int, seed: int) -> Tensor:
+def _pieces(split: Split, space: Space, seed: int) -> Iterator[Tensor]:
+    """All rows of the training split as reals, some at a time."""
+    for number, rows in enumerate(torch.arange(len(split)).split(ROWS)):
+        yield _reals(split.pick(rows), space, seed, FIRST + number)
+
+
+def _moments(split: Split, space: Space, seed: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column; 1 where it is constant."""
+    count, mean, squares = reduce(merged, map(moments, _pieces(split, space, seed)))
+    scale = (squares / count).sqrt()
+    return mean, torch.where(scale > 0, scale, 1.0)
+
+
+def _covariance(split: Split, space: Space, seed: int, mean: Tensor, scale: Tensor) -> Tensor:
+    """Of the standardised columns, a little off the singular."""
+    total = sum((part := (rows - mean) / scale).T @ part for rows in _pieces(split, space, seed))
+    return total / len(split) + 1e-6 * torch.eye(len(total))
+
+
+def _subset(rows: int, count: int, seed: int) -> Tensor:
+    """Places of so many rows, by chance."""
     generator = torch.Generator().manual_seed(int(mix(seed, count) >> 1))
-    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+    return torch.randperm(rows, generator=generator)[:count]

@@ -17,7 +17,8 @@ GROUPS = ("flow", "layer", "coupling", "net", "mix", "norm", "prior", "mask", "m
 
 
 def words_for(rows: int, columns: int) -> dict[str, str]:
-    """Option -> value, for rows of which four fifths are trained on: a wider, deeper flow and less decay for more rows."""
+    """Option -> value, for rows of which four fifths are trained on: a wider, deeper flow and less decay for more rows, smaller
+    steps for a few hundred, which can tell little more than the start that is fitted to them."""
     trained = int(0.8 * rows)
     width = _power(8 * rows**0.25, 16, 256)
     batch = _power(trained / 16, 16, 512)

@@ -10,7 +10,7 @@ from laminar.flows.fixed_point import ResidualInverse
 from laminar.flows.net.contraction import Contraction
 from laminar.flows.numerics import full_precision
 from laminar.flows.space import Context, Space, cloned
-from laminar.flows.trace.trace import Carry, Trace
+from laminar.flows.trace.trace import Hand, Trace
 from laminar.flows.transform import Transform
 from laminar.refused import Refused
 
@@ -59,10 +59,11 @@ class Residual(Transform):
         if torch.is_inference_mode_enabled():  # what it makes cannot be differentiated, not even for a trace
             with torch.inference_mode(False), torch.no_grad():
                 return self.forward(x.clone(), cloned(context))
-        field, carry, given = self._field(x, context)
-        hand = carry if self.net.carries else None
+        field, hand, given = self._field(x, context)
         with full_precision(x):  # of the rows v^T J too: autograd goes back in whatever precision holds then
-            y, log_det = self.trace.log_det(field, x.flatten(1), given, self.net.beside(), self.training, hand)
+            y, log_det = self.trace.log_det(
+                field, x.flatten(1), given, self.net.beside(), self.training, hand if self.net.carries else None
+            )
         return x + y.view_as(x), log_det
 
     @torch.compiler.disable
@@ -75,9 +76,9 @@ class Residual(Transform):
         x = self.inverse(z, context)
         return x, -self.forward(x, context)[1]
 
-    def _field(self, like: Tensor, context: Context) -> tuple[Callable[..., Tensor], Carry, list[Tensor]]:
-        """g on flat events ``(x, *given)``, and with tangents ``(x, tangents, *given)``; and what is given: the net's weights,
-        bounded once, and the context."""
+    def _field(self, like: Tensor, context: Context) -> tuple[Callable[..., Tensor], Hand | None, list[Tensor]]:
+        """g on flat events ``(x, *given)``, its tangents by hand if it has them, and what is given: the net's weights, bounded
+        once, and a context."""
         names = [name for name in self.domain.context if name in (context or {})]
         with full_precision(like):
             weights = self.net.bounded()
@@ -93,4 +94,8 @@ class Residual(Transform):
             with full_precision(x):
                 return self.net.carry(x, tangents, *split(given))
 
-        return field, carry, [*weights, *(context[name] for name in names)]
+        def linearised(x: Tensor, *given: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+            with full_precision(x), torch.no_grad():
+                return self.net.linearised(x, *split(given))
+
+        return field, Hand(carry, linearised) if self.net.carries else None, [*weights, *(context[name] for name in names)]

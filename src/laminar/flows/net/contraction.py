@@ -1,6 +1,6 @@
 """Contraction: what a residual layer adds to its event, g with a Lipschitz constant below 1."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class Contraction(Net):
         iterations, tolerance: of their power iterations, see ``Spectral``.
 
     Attributes:
-        carries: whether ``carry`` is there, tangents through the net by hand, which is cheaper than autograd.
+        carries: whether ``carry`` and ``linearised`` are there, tangents by hand, which are cheaper than autograd's.
     """
 
     carries = False
@@ -81,6 +81,12 @@ class Contraction(Net):
         self, x: Tensor, tangents: Tensor, context: Context = None, weights: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """g(x) of flat events ``(B, D)`` and J v for tangents v ``(K, 1, D)``: ``(B, D)`` and ``(K, B, D)``."""
+        raise NotImplementedError
+
+    def linearised(
+        self, x: Tensor, context: Context = None, weights: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """g(x) of flat events ``(B, D)``, and tangents ``(K, B, D)`` -> J tangents; for where no gradient is recorded."""
         raise NotImplementedError
 
     def linear(self, before: int, after: int, kernel: int = 1) -> Spectral:

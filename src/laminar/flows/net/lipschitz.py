@@ -55,14 +55,38 @@ class Lipschitz(Contraction):
     def carry(
         self, x: Tensor, tangents: Tensor, context: Context = None, weights: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        weights = iter(self.bounded() if weights is None else weights)
-        x, tangents = _bent(self.before, x, tangents)
-        x = self.reader(x, context)
-        for layer, activation in zip(self.maps, [*self.activations, None], strict=True):
-            weight = next(weights)
-            tangents = F.linear(tangents, weight[:, : tangents.shape[2]])
-            x, tangents = _bent(activation, layer(x, weight), tangents)
+        for activation, layer, weight in self._layers(weights):
+            if activation is not None:
+                x, tangents = activation.carry(x, tangents)
+            x = self.reader(x, context) if layer is self.maps[0] else x
+            x, tangents = layer(x, weight), F.linear(tangents, weight[:, : tangents.shape[2]])
         return x, tangents
+
+    def linearised(
+        self, x: Tensor, context: Context = None, weights: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        chain = []
+        for activation, layer, weight in self._layers(weights):
+            slope = None
+            if activation is not None:
+                x, (slope,) = activation.carry(x, x.new_ones(1, 1, x.shape[1]))
+            chain.append((slope, weight[:, : x.shape[1]]))
+            x = layer(self.reader(x, context) if layer is self.maps[0] else x, weight)
+
+        def push(tangents: Tensor) -> Tensor:
+            for slope, weight in chain:
+                if slope is not None:
+                    copies = slope.shape[1] // tangents.shape[2]
+                    tangents = (tangents.repeat(1, 1, copies) if copies > 1 else tangents) * slope
+                tangents = F.linear(tangents, weight)
+            return tangents
+
+        return x, push
+
+    def _layers(self, weights: Sequence[Tensor] | None) -> Iterator[tuple[nn.Module | None, nn.Module, Tensor]]:
+        """Of each map the activation before it, itself, and its weight."""
+        weights = self.bounded() if weights is None else weights
+        return zip([self.before, *self.activations], self.maps, weights, strict=True)
 
     def through(self, x: Tensor, context: Context, weights: Iterator[Tensor]) -> Tensor:
         x = x if self.before is None else self.before(x)
@@ -70,12 +94,3 @@ class Lipschitz(Contraction):
         for activation, layer in zip(self.activations, self.maps[1:], strict=True):
             x = layer(activation(x), next(weights))
         return x
-
-
-def _bent(activation: LipSwish | None, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """An activation of x ``(B, n)``, and what becomes of tangents ``(K, B or 1, n)``."""
-    if activation is None:
-        return x, tangents
-    y, slope = activation.with_slope(x)
-    copies = slope.shape[1] // tangents.shape[2]
-    return y, (tangents.repeat(1, 1, copies) if copies > 1 else tangents) * slope

@@ -7,23 +7,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from laminar.flows.net.bend import bend
+
+SMALLEST = 1e-6  # beta, by which it is divided
+SILU = nn.SiLU()
+
 
 class LipSwish(nn.Module):
-    """x sigmoid(beta x) / 1.1, with beta = softplus(b) and b = 0.5 at the start: Swish's slope is never above 1.0998."""
+    """x sigmoid(beta x) / 1.1, with beta = softplus(b) and b = 0.5 at the start: Swish's slope is never above 1.0998.
+
+    It is SiLU in other units, silu(beta x) / (1.1 beta).
+    """
 
     def __init__(self):
         super().__init__()
         self.b = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(F.softplus(self.b) * x) / 1.1
+        beta = self._beta()
+        return F.silu(beta * x) / (1.1 * beta)
 
-    def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The activation, and its derivative."""
-        beta = F.softplus(self.b)
-        gate = torch.sigmoid(beta * x)
-        y = x * gate / 1.1
-        return y, torch.addcmul(gate / 1.1, beta, y - y * gate)
+    def carry(self, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        """The activation of x ``(B, n)``, and tangents ``(K, B or 1, n)`` times its slope."""
+        beta = self._beta()
+        y, moved = bend(SILU, beta * x, tangents)
+        return y / (1.1 * beta), moved / 1.1
+
+    def _beta(self) -> Tensor:
+        return F.softplus(self.b).clamp(min=SMALLEST)
 
 
 class CLipSwish(LipSwish):
@@ -34,9 +45,9 @@ class CLipSwish(LipSwish):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.cat([x, -x], 1)) / 1.004
 
-    def with_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        (y, slope), (other, back) = super().with_slope(x), super().with_slope(-x)
-        return torch.cat([y, other], 1) / 1.004, torch.cat([slope, -back], 1) / 1.004
+    def carry(self, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+        y, moved = super().carry(torch.cat([x, -x], 1), torch.cat([tangents, -tangents], 2))
+        return y / 1.004, moved / 1.004
 
 
 def copies_of(activation: Callable[[], nn.Module]) -> int:

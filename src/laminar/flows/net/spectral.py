@@ -65,21 +65,17 @@ class Spectral(nn.Module):
 
     @torch.no_grad()
     def _iterate(self, times: int, tolerance: float | None) -> None:
-        u, v, before = self.u, self.v, None
+        u, before = self.u, None
         for done in range(times):
-            v = _unit(self.transposed(u), v)[0]
-            u, sigma = _unit(self.map(v, self.weight), u)
-            if tolerance is not None and done >= LEAST and bool((sigma - before).abs() <= tolerance * sigma):
+            size = (moved := self.map(self.transposed(u), self.weight)).norm()  # sigma^2, if u is the vector
+            u = torch.where(size > 0, moved / size, u)  # 0 / 0, where the weight is 0
+            if tolerance is not None and done >= LEAST and bool((size - before).abs() <= 2 * tolerance * size):
                 break
-            before = sigma
+            before = size
+        v = self.transposed(u)
+        size = v.norm()
+        self.v.copy_(torch.where(size > 0, v / size, self.v))
         self.u.copy_(u)
-        self.v.copy_(v)
-
-
-def _unit(x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """x / |x| and |x|; what was before in place of 0 / 0."""
-    size = x.norm()
-    return torch.where(size > 0, x / size, before), size
 
 
 class SpectralLinear(Spectral):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from laminar.flows.space import Space
-from laminar.flows.trace.trace import Carry, Field, Pulled, Trace
+from laminar.flows.trace.trace import Carry, Field, Hand, Pulled, Trace
 from laminar.refused import Refused
 
 
@@ -54,11 +54,11 @@ class Exact(Trace):
         given: Sequence[Tensor] = (),
         parameters: Sequence[Tensor] = (),
         training: bool = False,
-        carry: Carry | None = None,
+        hand: Hand | None = None,
     ) -> tuple[Tensor, Tensor]:
         one = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        if carry is not None:
-            y, columns = carry(x, one.unsqueeze(1), *given)
+        if hand is not None:
+            y, columns = hand.carry(x, one.unsqueeze(1), *given)
             jacobian = columns.transpose(0, 1)  # transposed, which no determinant minds
         else:
             pulled = Pulled(lambda x: field(x, *given), x)

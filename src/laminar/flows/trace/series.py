@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from laminar.flows import ledger
 from laminar.flows.trace.hutchinson import Hutchinson
-from laminar.flows.trace.trace import Carry, Pulled
+from laminar.flows.trace.trace import Hand, Pulled
 from laminar.refused import Refused
 
 GRADIENTS = ("neumann", "series")
@@ -48,51 +48,59 @@ class Series(Hutchinson):
         given: Sequence[Tensor] = (),
         parameters: Sequence[Tensor] = (),
         training: bool = False,
-        carry: Carry | None = None,
+        hand: Hand | None = None,
     ) -> tuple[Tensor, Tensor]:
         weights, probes = self.weights(x, training), self.draw(x)
         ledger.note("terms", (weights > 0).sum(0).to(x).expand(len(x)))
         learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *given, *parameters))
         if learning and self.gradients == "neumann":
             parameters = [parameter for parameter in parameters if parameter.requires_grad]
-            return Neumann.apply(field, carry, weights, probes, len(given), x, *given, *parameters)
+            method = NeumannRows if hand is None else NeumannColumns
+            return method.apply(field if hand is None else hand, weights, probes, len(given), x, *given, *parameters)
+        if hand is not None and not learning:
+            y, push = hand.linearised(x, *given)
+            return y, powers(push, weights, probes.transpose(0, 1))[0]
         pulled, total = Pulled(lambda x: field(x, *given), x), 0.0
         for v in probes.unbind(1):
-            row = v
-            for k, weight in enumerate(weights, 1):
-                row = pulled(row)
-                total = total + weight * ((-1) ** (k + 1) / k / self.num_probes) * (row * v).sum(1)
+            total = total + powers(lambda rows: pulled(rows[0]).unsqueeze(0), weights, v.unsqueeze(0))[0] / self.num_probes
         return pulled.end(), total
+
+
+def powers(push: Callable[[Tensor], Tensor], weights: Tensor, probes: Tensor, summed: bool = False) -> tuple[Tensor, Tensor]:
+    """The mean over probes v ``(K, B, D)`` of sum_k (-1)^(k+1) w_k v^T J^k v / k, ``(B,)``, by J or its transpose; and sum_k
+    (-1)^(k+1) w_k J^(k-1) v, if it is asked for."""
+    power, total, sums = probes, 0.0, torch.zeros_like(probes)
+    for k, weight in enumerate(weights, 1):
+        sign = (-1) ** (k + 1)
+        if summed:
+            sums = sums + sign * weight.unsqueeze(1) * power
+        power = push(power)
+        total = total + weight * (sign / k) * (power * probes).sum(2).mean(0)
+    return total, sums
 
 
 class Neumann(torch.autograd.Function):
     """A series whose way back keeps x, v and sum_k (-1)^(k+1) w_k v^T J^(k-1), for any gradient of the rows' numbers."""
 
     @staticmethod
+    def start(field: Any, weights: Tensor, probes: Tensor, x: Tensor, given: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """y, the series, and the sums, as ``powers`` gives them."""
+        raise NotImplementedError
+
+    @staticmethod
+    def finish(field: Any, x: Tensor, given: Sequence[Tensor], probes: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """y, and a number whose gradient is the series', both differentiable."""
+        raise NotImplementedError
+
+    @classmethod
     def forward(
-        ctx: Any,
-        field: Callable[..., Tensor],
-        carry: Carry | None,
-        weights: Tensor,
-        probes: Tensor,
-        count: int,
-        x: Tensor,
-        *tensors: Tensor,
+        cls, ctx: Any, field: Any, weights: Tensor, probes: Tensor, count: int, x: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        given, total, sums = [value.detach() for value in tensors[:count]], 0.0, []
-        with torch.enable_grad():
-            here = x.detach().requires_grad_()
-            y = field(here, *given)
-        for v in probes.unbind(1):
-            row, pull = v, torch.zeros_like(v)
-            for k, weight in enumerate(weights, 1):
-                pull = pull + (-1) ** (k + 1) * weight.unsqueeze(1) * row
-                (row,) = torch.autograd.grad(y, here, row, retain_graph=True)
-                total = total + weight * ((-1) ** (k + 1) / k / probes.shape[1]) * (row * v).sum(1)
-            sums.append(pull)
-        ctx.field, ctx.carry, ctx.parameters = field, carry, tensors[count:]
-        ctx.save_for_backward(x, probes, torch.stack(sums, 1), *tensors[:count])
-        return y.detach(), total
+        probes = probes.transpose(0, 1)
+        y, total, sums = cls.start(field, weights, probes, x.detach(), [value.detach() for value in tensors[:count]])
+        ctx.field, ctx.finish, ctx.parameters = field, cls.finish, tensors[count:]
+        ctx.save_for_backward(x, probes, sums, *tensors[:count])
+        return y, total
 
     @staticmethod
     @once_differentiable
@@ -101,16 +109,42 @@ class Neumann(torch.autograd.Function):
         with torch.enable_grad():
             here = x.detach().requires_grad_()
             leaves = [value.detach().requires_grad_(value.requires_grad) for value in given]
-            if ctx.carry is not None:
-                y, moved = ctx.carry(here, probes.transpose(0, 1), *leaves)
-                total = (moved * sums.transpose(0, 1)).sum(2).mean(0)
-            else:
-                y, total = ctx.field(here, *leaves), 0.0
-                for v, pull in zip(probes.unbind(1), sums.unbind(1), strict=True):
-                    (row,) = torch.autograd.grad(y, here, pull, create_graph=True)
-                    total = total + (row * v).sum(1) / probes.shape[1]
+            y, total = ctx.finish(ctx.field, here, leaves, probes, sums)
         asked = [here, *(leaf for leaf in leaves if leaf.requires_grad), *ctx.parameters]
         found = torch.autograd.grad([y, total], asked, [of_y, of_total], allow_unused=True)
         own, rest = iter(found[: len(found) - len(ctx.parameters)]), found[len(found) - len(ctx.parameters) :]
         of_x = next(own)
-        return None, None, None, None, None, of_x, *(next(own) if leaf.requires_grad else None for leaf in leaves), *rest
+        return None, None, None, None, of_x, *(next(own) if leaf.requires_grad else None for leaf in leaves), *rest
+
+
+class NeumannRows(Neumann):
+    """By autograd, of ``field``: rows v^T J^k, and a second derivative on the way back."""
+
+    @staticmethod
+    def start(field, weights, probes, x, given):
+        pulled = Pulled(lambda x: field(x, *given), x)
+        found = [powers(lambda rows: pulled(rows[0]).unsqueeze(0), weights, v.unsqueeze(0), summed=True) for v in probes]
+        totals, sums = zip(*found, strict=True)
+        return pulled.end(), torch.stack(totals).mean(0), torch.cat(sums)
+
+    @staticmethod
+    def finish(field, x, given, probes, sums):
+        y, total = field(x, *given), 0.0
+        for v, pull in zip(probes, sums, strict=True):
+            (row,) = torch.autograd.grad(y, x, pull, create_graph=True)
+            total = total + (row * v).sum(1) / len(probes)
+        return y, total
+
+
+class NeumannColumns(Neumann):
+    """By hand: tangents J^k v, carried once more on the way back."""
+
+    @staticmethod
+    def start(hand, weights, probes, x, given):
+        y, push = hand.linearised(x, *given)
+        return y, *powers(push, weights, probes, summed=True)
+
+    @staticmethod
+    def finish(hand, x, given, probes, sums):
+        y, moved = hand.carry(x, sums, *given)
+        return y, (moved * probes).sum(2).mean(0)

@@ -1,6 +1,7 @@
 """Trace: what a layer whose log-det has no closed form asks of the Jacobian J of its net."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,19 @@ from laminar.refused import Refused
 
 Field = Callable[[Tensor], Tensor]  # x (B, D) -> y (B, D)
 Carry = Callable[..., tuple[Tensor, Tensor]]  # x, tangents (K, B or 1, D) -> y, J tangents (K, B, D)
+
+
+class Hand(NamedTuple):
+    """Tangents of a map by hand, which is cheaper than autograd.
+
+    Attributes:
+        carry: ``(x, tangents, *given)`` as above; differentiable.
+        linearised: ``(x, *given)`` -> y and tangents ``(K, B, D)`` -> J tangents, as often as one likes; no gradients.
+    """
+
+    carry: Carry
+    linearised: Callable[..., tuple[Tensor, Callable[[Tensor], Tensor]]]
+
 
 CURES = {
     "trace": "a continuous layer integrates tr J: choose trace=exact or trace=hutchinson",
@@ -56,7 +70,7 @@ class Trace:
         given: Sequence[Tensor] = (),
         parameters: Sequence[Tensor] = (),
         training: bool = False,
-        carry: Carry | None = None,
+        hand: Hand | None = None,
     ) -> tuple[Tensor, Tensor]:
         """y ``(B, D)`` and log det(I + J) ``(B,)`` of a map whose J is smaller than 1; differentiable likewise.
 
@@ -65,7 +79,7 @@ class Trace:
             given: tensors that it reads, and that receive gradients.
             parameters: leaves that it reads beside them.
             training: whether a cheaper estimate will do.
-            carry: as above, ``(x, tangents, *given)``.
+            hand: its tangents, if it has them.
         """
         raise NotImplementedError
 
