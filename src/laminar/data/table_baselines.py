@@ -16,6 +16,7 @@ from laminar.flows.space import Space
 
 MIXTURE_ROWS, MIXTURE_LIMIT, COMPONENTS = 10_000, 128, (1, 2, 4, 8, 16, 32, 64)
 KERNELS, PAIRS = 10_000, 3 * 10**8  # training rows behind a kernel estimate; distances that it may take
+AT_ONCE = 2**23  # distances in memory
 ROWS, FIRST = 20_000, 3  # rows in float64 at once; the number of their first piece, behind those of the splits
 BANDWIDTHS = tuple(2.0**power for power in np.arange(-4, 1.1, 0.5))
 
@@ -72,11 +73,14 @@ def best_mixture(train: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 def kernel_estimate(rows: Tensor, kernels: Tensor, width: float, dims: int) -> Tensor:
     """log p of the first ``dims`` columns given the others, by Gaussian kernels of one width, ``(N,)``."""
     found = []
-    for part in rows.split(max(1, 2**22 // len(kernels))):
-        target = torch.cdist(part[:, :dims], kernels[:, :dims]).square() / (-2 * width**2)
-        given = torch.cdist(part[:, dims:], kernels[:, dims:]).square() / (-2 * width**2) if rows.shape[1] > dims else None
-        below = log(len(kernels)) if given is None else given.logsumexp(1)
-        found.append((target if given is None else target + given).logsumexp(1) - below)
+    for part in rows.split(max(1, AT_ONCE // len(kernels))):
+        exponent = torch.cdist(part[:, :dims], kernels[:, :dims]).square_().div_(-2 * width**2)
+        below = log(len(kernels))
+        if rows.shape[1] > dims:
+            given = torch.cdist(part[:, dims:], kernels[:, dims:]).square_().div_(-2 * width**2)
+            below = given.logsumexp(1)
+            exponent += given
+        found.append(exponent.logsumexp(1) - below)
     return torch.cat(found) - dims * (log(width) + 0.5 * log(2 * pi))
 
 
