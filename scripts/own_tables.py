@@ -40,14 +40,11 @@ def table(name: str) -> pd.DataFrame:
 def train(path: Path, folder: Path, words: list[str]) -> dict:
     """The numbers of a run on a file, which is asked for once more with all that its refusal declares."""
     command = [f"data.path={path}", "data=table", "data.split_column=split", "logger=csv", f"hydra.run.dir={folder}", *words]
-    for declared in ([], None):
-        done = subprocess.run(["laminar-train", *command, *(declared or [])], capture_output=True, text=True)
-        found = re.findall(r"data\.\w+=\{[^}]*\}", done.stderr)
-        if done.returncode == 0 or not found or declared is None:
-            break
-        command += found
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    while (done := subprocess.run(["laminar-train", *command], capture_output=True, text=True)).returncode:
+        declared = [word for word in re.findall(r"data\.\w+=\{[^}]*\}", done.stderr) if word not in command]
+        if not declared:
+            raise SystemExit(done.stderr)
+        command += declared
     return json.loads((folder / "metrics.json").read_text())
 
 

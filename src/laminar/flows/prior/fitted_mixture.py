@@ -14,7 +14,8 @@ from laminar.flows.prior.prior import Prior
 from laminar.flows.space import Space
 from laminar.refused import Refused
 
-ROUNDS, CLOSE, RIDGE, STARTS = 200, 1e-4, 1e-3, 8
+ROUNDS, CLOSE, RIDGE = 200, 1e-4, 1e-3
+STARTS, CLUSTERED = 8, 20_000  # clusterings to begin with at the most, and how many rows all of them may go through
 FREEDOMS = (3, 5, 10, 30, 100)  # degrees of freedom that t may have; the last is a Gaussian but far out
 ABSENT = -1e9  # the log-weight of a component that is not there: finite, as all of a checkpoint's numbers are
 Parts = tuple[Tensor, Tensor, Tensor]  # log-weights (K,), means (K, D), covariances (K, D, D)
@@ -104,7 +105,8 @@ def fit(rows: Tensor, most: int, freedoms: Sequence[Tensor | None] = (None,)) ->
     degrees of freedom. Of several clusterings to start from, the one that fits best in the middle of these counts for all."""
     (count, dims), best, least, components = rows.shape, None, inf, 1
     while components <= most and (best is None or 2 * components <= count):
-        starts = [clusters(rows, components, seed) for seed in range(STARTS if components > 1 else 1)]
+        tries = 1 if components == 1 else max(1, min(STARTS, CLUSTERED // count))
+        starts = [clusters(rows, components, seed) for seed in range(tries)]
         if len(starts) > 1:
             middle = freedoms[len(freedoms) // 2]
             starts.sort(key=lambda share: -expect_and_maximise(rows, share, middle)[1])

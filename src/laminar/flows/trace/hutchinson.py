@@ -42,6 +42,5 @@ class Hutchinson(Trace):
             y, moved = carry(x, probes)
         else:
             pulled = Pulled(field, x)
-            moved = torch.stack([pulled(v) for v in probes])
-            y = pulled.end()
+            moved, y = pulled.each(probes), pulled.end()
         return y, (moved * probes).sum(2).mean(0), *([moved.square().sum(2).mean(0)] if norm else [])

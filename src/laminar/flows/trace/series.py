@@ -50,7 +50,7 @@ class Series(Hutchinson):
         training: bool = False,
         hand: Hand | None = None,
     ) -> tuple[Tensor, Tensor]:
-        weights, probes = self.weights(x, training), self.draw(x)
+        weights, probes = self.weights(x, training), self.draw(x).transpose(0, 1)
         ledger.note("terms", (weights > 0).sum(0).to(x).expand(len(x)))
         learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *given, *parameters))
         if learning and self.gradients == "neumann":
@@ -59,10 +59,9 @@ class Series(Hutchinson):
             return method.apply(field if hand is None else hand, weights, probes, len(given), x, *given, *parameters)
         if hand is not None and not learning:
             y, push = hand.linearised(x, *given)
-            return y, powers(push, weights, probes.transpose(0, 1))[0]
-        pulled, total = Pulled(lambda x: field(x, *given), x), 0.0
-        for v in probes.unbind(1):
-            total = total + powers(lambda rows: pulled(rows[0]).unsqueeze(0), weights, v.unsqueeze(0))[0] / self.num_probes
+            return y, powers(push, weights, probes)[0]
+        pulled = Pulled(lambda x: field(x, *given), x)
+        total = powers(pulled.each, weights, probes)[0]
         return pulled.end(), total
 
 
@@ -96,7 +95,6 @@ class Neumann(torch.autograd.Function):
     def forward(
         cls, ctx: Any, field: Any, weights: Tensor, probes: Tensor, count: int, x: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        probes = probes.transpose(0, 1)
         y, total, sums = cls.start(field, weights, probes, x.detach(), [value.detach() for value in tensors[:count]])
         ctx.field, ctx.finish, ctx.parameters = field, cls.finish, tensors[count:]
         ctx.save_for_backward(x, probes, sums, *tensors[:count])
@@ -123,9 +121,7 @@ class NeumannRows(Neumann):
     @staticmethod
     def start(field, weights, probes, x, given):
         pulled = Pulled(lambda x: field(x, *given), x)
-        found = [powers(lambda rows: pulled(rows[0]).unsqueeze(0), weights, v.unsqueeze(0), summed=True) for v in probes]
-        totals, sums = zip(*found, strict=True)
-        return pulled.end(), torch.stack(totals).mean(0), torch.cat(sums)
+        return pulled.end(), *powers(pulled.each, weights, probes, summed=True)
 
     @staticmethod
     def finish(field, x, given, probes, sums):

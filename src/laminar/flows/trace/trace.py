@@ -97,5 +97,9 @@ class Pulled:
         (row,) = torch.autograd.grad(self.y, self.x, v, create_graph=self.recording, retain_graph=True)
         return row
 
+    def each(self, rows: Tensor) -> Tensor:
+        """v^T J of several v, ``(K, B, D)``."""
+        return torch.stack([self(v) for v in rows])
+
     def end(self) -> Tensor:
         return self.y if self.recording else self.y.detach()
