@@ -6,6 +6,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from laminar.flows.numerics import full_precision
+
 
 @dataclass(frozen=True)
 class Tableau:
@@ -28,7 +30,9 @@ def mix(weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
     """sum_i weights_i slopes_i, in one product."""
     if len(slopes) == 1:
         return weights[0] * slopes[0]
-    return (constants(weights, slopes[0].dtype, slopes[0].device) @ torch.stack(slopes).flatten(1)).view_as(slopes[0])
+    row = constants(weights, slopes[0].dtype, slopes[0].device)
+    with full_precision(row):
+        return (row @ torch.stack(slopes).flatten(1)).view_as(slopes[0])
 
 
 @lru_cache(maxsize=100)
