@@ -79,7 +79,7 @@ def powers(push: Callable[[Tensor], Tensor], weights: Tensor, probes: Tensor, su
 
 
 class Neumann(torch.autograd.Function):
-    """A series whose way back keeps x, v and sum_k (-1)^(k+1) w_k v^T J^(k-1), for any gradient of the rows' numbers."""
+    """A series whose way back keeps x, v and what ``powers`` sums, for any gradient of the rows' numbers."""
 
     @staticmethod
     def start(field: Any, weights: Tensor, probes: Tensor, x: Tensor, given: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,12 +119,16 @@ class NeumannRows(Neumann):
     """By autograd, of ``field``: rows v^T J^k, and a second derivative on the way back."""
 
     @staticmethod
-    def start(field, weights, probes, x, given):
+    def start(
+        field: Callable[..., Tensor], weights: Tensor, probes: Tensor, x: Tensor, given: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         pulled = Pulled(lambda x: field(x, *given), x)
         return pulled.end(), *powers(pulled.each, weights, probes, summed=True)
 
     @staticmethod
-    def finish(field, x, given, probes, sums):
+    def finish(
+        field: Callable[..., Tensor], x: Tensor, given: Sequence[Tensor], probes: Tensor, sums: Tensor
+    ) -> tuple[Tensor, Tensor]:
         y, total = field(x, *given), 0.0
         for v, pull in zip(probes, sums, strict=True):
             (row,) = torch.autograd.grad(y, x, pull, create_graph=True)
@@ -136,11 +140,11 @@ class NeumannColumns(Neumann):
     """By hand: tangents J^k v, carried once more on the way back."""
 
     @staticmethod
-    def start(hand, weights, probes, x, given):
+    def start(hand: Hand, weights: Tensor, probes: Tensor, x: Tensor, given: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         y, push = hand.linearised(x, *given)
         return y, *powers(push, weights, probes, summed=True)
 
     @staticmethod
-    def finish(hand, x, given, probes, sums):
+    def finish(hand: Hand, x: Tensor, given: Sequence[Tensor], probes: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
         y, moved = hand.carry(x, sums, *given)
         return y, (moved * probes).sum(2).mean(0)
