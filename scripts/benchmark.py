@@ -9,7 +9,7 @@ Everything is timed by turns in one process, so that ratios mean something on a 
 and convolution work of our model the line takes, at the rate that this machine reached on such work in the same run.
 
 Options: rounds=9 threads=<torch's> device=cpu|cuda precision=float32|bf16 (of networks) compile=false peers=true
-clock=wall|cpu (of this process) json=<file> markdown=<file>
+clock=wall|cpu (of this process) json=<file> markdown=<file> shares=false (what kinds of kernels our first model's time goes to)
 """
 
 import json
@@ -21,7 +21,7 @@ from statistics import median
 
 import torch
 from bench import pages
-from bench.measure import Model, Row, limits, machine, measure, work
+from bench.measure import Model, Row, limits, machine, measure, shares, work
 from bench.workloads import WORKLOADS, Setting
 from rich.console import Console
 from rich.markdown import Markdown
@@ -36,6 +36,7 @@ OPTIONS = {
     "clock": "wall",
     "json": "",
     "markdown": "",
+    "shares": "false",
 }
 HEAD = ("operation", "model", "parameters", "median ms", "min-max", "ratio", "limit", "MiB")
 
@@ -58,9 +59,12 @@ def main(words: list[str]) -> list[Row]:
             f"{name}: {WORKLOADS[name].title}": WORKLOADS[name].models(setting, **WORKLOADS[name].sizes) for name in names
         }
     for title, models in contests.items():
-        found = contest(title, [*models], setting, **timed)
+        models = [*models]
+        found = contest(title, models, setting, **timed)
         rows += found
         text.append(table(title, found))
+        if own["shares"] == "true":
+            text[-1] += "\n\n" + shares_table(next(model for model in models if not model.peer))
         Console().print(Markdown(text[-1]))
     text.append(f"{own['device']}, {torch.get_num_threads()} threads, {own['precision']}, torch {torch.__version__}, {timed}")
     if own["json"]:
@@ -88,6 +92,22 @@ def works_of(models: list[Model]) -> dict[str, dict[str, float]]:
     first = next(model for model in models if not model.peer)
     found = {name: work(call) for name, call in first.operations.items() if not name.endswith("step")}
     return {name: count for name, count in found.items() if sum(count.values())}
+
+
+def shares_table(model: Model) -> str:
+    """Where the time of each operation goes, in percent."""
+    found = {}
+    for name, call in model.operations.items():
+        model.ready(name)
+        found[name] = shares(call)
+    kinds = [*next(iter(found.values()))]
+    lines = ["| " + " | ".join([f"{model.name}: % of", *kinds]) + " |", "|" + "---|" * (1 + len(kinds))]
+    return "\n".join(
+        [
+            *lines,
+            *(f"| {name} | " + " | ".join(f"{100 * own[kind]:.0f}" for kind in kinds) + " |" for name, own in found.items()),
+        ]
+    )
 
 
 def table(title: str, rows: list[Row]) -> str:

@@ -355,6 +355,16 @@ def test_rational_quadratic_is_the_spline_of_gregory_and_delbourgo():
     np.testing.assert_allclose(y[0], -1 + numerator / denominator, atol=1e-13)
 
 
+@spline_laws
+def test_gradients_of_splines_are_those_of_finite_differences_twice(name):
+    """Of values, log-slopes and parameters: the bins' gradient is written by hand, and may itself be differentiated."""
+    law = SPLINES[name](bins=4)
+    x = (torch.rand(3, 4, dtype=torch.float64) * 8 - 4).requires_grad_()
+    params = torch.randn(3, law.arity, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(law, (x, params))
+    assert torch.autograd.gradgradcheck(law, (x, params))
+
+
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [

@@ -147,6 +147,34 @@ def work(call: Callable[[], Any]) -> dict[str, float]:
     return counter.done
 
 
+KINDS = {  # of kernels, by words in torch's names for them
+    "matrix": ("mm", "addmv", "einsum", "mkldnn_linear", "triangular_solve"),
+    "convolution": ("conv",),
+    "normalisation": ("norm",),
+    "copies": ("copy_", "cat", "fill_", "zero_", "index", "gather", "scatter", "roll", "flip"),
+}
+
+
+def shares(call: Callable[[], Any], rounds: int = 10) -> dict[str, float]:
+    """Of the time of a call: what kernels of each kind take themselves, everything elementwise, and what no kernel does
+    (Python, dispatch, autograd's bookkeeping). The profiler itself makes small kernels look somewhat longer."""
+    from torch.profiler import ProfilerActivity, profile
+
+    call()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        began = perf_counter()
+        for _ in range(rounds):
+            call()
+        whole = 1e6 * (perf_counter() - began)
+    took = dict.fromkeys([*KINDS, "elementwise"], 0.0)
+    for event in found.key_averages():
+        if event.key.startswith(("aten::", "mkldnn::")):
+            name = event.key.rpartition("::")[2]
+            kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "elementwise")
+            took[kind] += event.self_cpu_time_total / whole
+    return took | {"no kernel": max(0.0, 1 - sum(took.values()))}
+
+
 def machine(device: str, dtype: torch.dtype) -> Model:
     """The rates that the machine reaches: a 2048^3 matrix product and a 3x3 convolution of 128 channels."""
     a, b = (torch.randn(2048, 2048, device=device, dtype=dtype) for _ in range(2))

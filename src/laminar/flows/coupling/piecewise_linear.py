@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from laminar.flows.coupling.bins import Piecewise, check_least, knots, pick, search, shares
+from laminar.flows.coupling.bins import Piecewise, bins_first, check_least, locate, place, side
 
 
 class PiecewiseLinear(Piecewise):
@@ -27,15 +27,11 @@ class PiecewiseLinear(Piecewise):
         self.arity = bins
 
     def _unit(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        mass = shares(params, self.min_bin_height)
-        place = (x * self.bins).unsqueeze(1)
-        bin = place.long().clamp(0, self.bins - 1)  # below 0 only where x is not a number
-        height = pick(mass, bin)
-        y = pick(knots(mass), bin) + height * (place - bin).squeeze(1)
-        return y, (height * self.bins).log()
+        x = x * self.bins
+        bin = x.detach().floor().clamp(0, self.bins - 1)
+        begin, height = side(bins_first(params), self.min_bin_height, place(bin))
+        return begin + height * (x - bin), (height * self.bins).log()
 
     def _unit_inverse(self, y: Tensor, params: Tensor) -> Tensor:
-        mass = shares(params, self.min_bin_height)
-        ends = knots(mass)
-        bin = search(ends, y)
-        return (bin.squeeze(1) + (y - pick(ends, bin)) / pick(mass, bin)) / self.bins
+        at, begin, height = locate(bins_first(params), self.min_bin_height, y)
+        return (at.bin + (y - begin) / height) / self.bins

@@ -1,8 +1,9 @@
 """Piecewise-quadratic law (Neural Importance Sampling, Müller et al. 2018, https://arxiv.org/abs/1808.03856, section 4.3)."""
 
+import torch
 from torch import Tensor
 
-from laminar.flows.coupling.bins import Piecewise, check_least, knots, pick, search, shares
+from laminar.flows.coupling.bins import Piecewise, bins_first, check_least, constant, pick, search
 from laminar.refused import Refused
 
 
@@ -41,28 +42,35 @@ class PiecewiseQuadratic(Piecewise):
 
     def _pieces(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Widths, knots in x, knots in y, heights of the density."""
-        width = shares(params[:, : self.bins], self.min_bin_width)
-        height = params[:, self.bins :].softmax(1)
-        area = width * (height[:, :-1] + height[:, 1:]) / 2
-        total = area.sum(1, keepdim=True)
+        widths, heights = bins_first(params).split([self.bins, self.bins + 1])
+        width = self.min_bin_width + (1 - self.bins * self.min_bin_width) * widths.softmax(0)
+        height = heights.softmax(0)
+        area = width * (height[:-1] + height[1:]) / 2
+        total = area.sum(0)
         height = self.min_density + (1 - self.min_density) * height / total
         area = self.min_density * width + (1 - self.min_density) * area / total
-        return width, knots(width), knots(area), height
+        return width, _knots(width), _knots(area), height
 
     def _unit(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         width, knots_x, knots_y, height = self._pieces(params)
-        bin = search(knots_x, x)
-        w, v = pick(width, bin), pick(height, bin)
-        rise = pick(height, bin + 1) - v
-        t = (x - pick(knots_x, bin)) / w
-        y = pick(knots_y, bin) + w * t * (v + rise * t / 2)
+        at = search(knots_x, x)
+        w, v = pick(width, at), pick(height, at)
+        rise = pick(height, at, above=1) - v
+        t = (x - pick(knots_x, at)) / w
+        y = pick(knots_y, at) + w * t * (v + rise * t / 2)
         return y, (v + rise * t).log()
 
     def _unit_inverse(self, y: Tensor, params: Tensor) -> Tensor:
         width, knots_x, knots_y, height = self._pieces(params)
-        bin = search(knots_y, y)
-        w, v = pick(width, bin), pick(height, bin)
-        rise = pick(height, bin + 1) - v
-        c = (y - pick(knots_y, bin)) / w
+        at = search(knots_y, y)
+        w, v = pick(width, at), pick(height, at)
+        rise = pick(height, at, above=1) - v
+        c = (y - pick(knots_y, at)) / w
         t = 2 * c / (v + (v.square() + 2 * rise * c).clamp(min=0).sqrt())
-        return pick(knots_x, bin) + w * t.clamp(0, 1)
+        return pick(knots_x, at) + w * t.clamp(0, 1)
+
+
+def _knots(lengths: Tensor) -> Tensor:
+    """The K + 1 ends of K lengths laid side by side, from 0 to 1: the last is exactly 1, whatever the sum rounds to."""
+    begin, end = (constant(value, lengths.transpose(0, 1)) for value in (0.0, 1.0))
+    return torch.cat([begin, lengths[:-1].cumsum(0), end])

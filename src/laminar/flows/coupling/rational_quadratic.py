@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from laminar.flows.coupling.bins import Piecewise, between, check_least, knots, pick, search, shares, side
+from laminar.flows.coupling.bins import Piecewise, Place, check_least, constant, locate, pick, side
 from laminar.refused import Refused
 
 
@@ -43,27 +43,20 @@ class RationalQuadratic(Piecewise):
         if not 0 < min_derivative < 1:
             raise Refused(f"coupling.min_derivative={min_derivative} must lie between 0 and 1, the slope of the tails")
         self.min_bin_width, self.min_bin_height, self.min_derivative = min_bin_width, min_bin_height, min_derivative
+        self.unit_slope = log(expm1(1 - min_derivative))  # the parameter of slope 1
         self.arity = 3 * bins - 1
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Exactly the identity: equal bins, and every slope 1."""
         params = torch.zeros(self.arity)
-        params[2 * self.bins :] = log(expm1(1 - self.min_derivative))
+        params[2 * self.bins :] = self.unit_slope
         return params
 
-    def _knots(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x, y and slope of the K + 1 knots."""
-        widths, heights, slopes = params.split([self.bins, self.bins, self.bins - 1], 1)
-        x = knots(shares(widths, self.min_bin_width))
-        y = knots(shares(heights, self.min_bin_height))
-        return x, y, between(self.min_derivative + softplus(slopes), 1.0, 1.0)
-
     def _unit(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        knots_x, knots_y, slopes = self._knots(params)
-        bin = search(knots_x, x)
-        x0, w = side(knots_x, bin)
-        y0, h = side(knots_y, bin)
-        d0, d1 = pick(slopes, bin), pick(slopes, bin + 1)
+        widths, heights, slopes = self._stacks(params)
+        at, x0, w = locate(widths, self.min_bin_width, x)
+        y0, h = side(heights, self.min_bin_height, at)
+        d0, d1 = self._slopes(slopes, at)
         t, s = (x - x0) / w, h / w
         tt = t * (1 - t)
         below = s + (d0 + d1 - 2 * s) * tt
@@ -72,16 +65,25 @@ class RationalQuadratic(Piecewise):
         return y, slope.log()
 
     def _unit_inverse(self, y: Tensor, params: Tensor) -> Tensor:
-        knots_x, knots_y, slopes = self._knots(params)
-        bin = search(knots_y, y)
-        x0, w = side(knots_x, bin)
-        y0, h = side(knots_y, bin)
-        d0, d1 = pick(slopes, bin), pick(slopes, bin + 1)
+        widths, heights, slopes = self._stacks(params)
+        at, y0, h = locate(heights, self.min_bin_height, y)
+        x0, w = side(widths, self.min_bin_width, at)
+        d0, d1 = self._slopes(slopes, at)
         s = h / w
         rise = y - y0
         bend = rise * (d0 + d1 - 2 * s)
         a, b, c = h * (s - d0) + bend, h * d0 - bend, s * rise
-        q = b.abs() + (b.square() + 4 * a * c).clamp(min=0).sqrt()
+        root = (b.square() + 4 * a * c).clamp(min=0).sqrt()
         # Of the root's two forms, the one that subtracts nothing.
-        t = torch.where(b < 0, q, 2 * c) / torch.where(b < 0, 2 * a, q)
-        return x0 + w * t.clamp(0, 1)
+        up, q = (b < 0).to(b.dtype), b.abs() + root
+        return x0 + w * (torch.lerp(2 * c, q, up) / torch.lerp(q, 2 * a, up)).clamp(0, 1)
+
+    def _stacks(self, params: Tensor) -> tuple[Tensor, ...]:
+        """Widths and heights of the K bins, slopes at the K + 1 knots."""
+        sides, slopes = params.transpose(0, 1).split([2 * self.bins, self.bins - 1])
+        end = constant(self.unit_slope, params)
+        return torch.cat([sides, end, slopes, end]).split([self.bins, self.bins, self.bins + 1])
+
+    def _slopes(self, slopes: Tensor, at: Place) -> tuple[Tensor, ...]:
+        """At the begin of each element's own bin, and at its end."""
+        return tuple(self.min_derivative + softplus(pick(slopes, at, above=end)) for end in (0, 1))

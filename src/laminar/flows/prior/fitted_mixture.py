@@ -87,8 +87,12 @@ class FittedMixture(SetByData, Prior):
 
 def log_joint(z: Tensor, log_weight: Tensor, mean: Tensor, factor: Tensor, freedom: Tensor | None = None) -> Tensor:
     """log pi_k N(z; m_k, L_k L_k^T), or of t with so many degrees of freedom, ``(B, K)``."""
-    square, dims, v = squares(z, mean, factor), z.shape[1], freedom
-    constant = log_weight - factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    return joint_of(squares(z, mean, factor), z.shape[1], log_weight, factor, freedom)
+
+
+def joint_of(square: Tensor, dims: int, log_weight: Tensor, factor: Tensor, freedom: Tensor | None) -> Tensor:
+    """The same of squared distances to the components, ``(B, K)``."""
+    v, constant = freedom, log_weight - factor.diagonal(dim1=1, dim2=2).log().sum(1)
     if v is None:
         return constant - 0.5 * (square + dims * log(2 * pi))
     constant = constant + torch.lgamma((v + dims) / 2) - torch.lgamma(v / 2) - 0.5 * dims * torch.log(v * pi)
@@ -105,13 +109,11 @@ def fit(rows: Tensor, most: int, freedoms: Sequence[Tensor | None] = (None,)) ->
     degrees of freedom. Of several clusterings to start from, the one that fits best in the middle of these counts for all."""
     (count, dims), best, least, components = rows.shape, None, inf, 1
     while components <= most and (best is None or 2 * components <= count):
-        tries = 1 if components == 1 else max(1, min(STARTS, CLUSTERED // count))
+        tries, middle = 1 if components == 1 else max(1, min(STARTS, CLUSTERED // count)), freedoms[len(freedoms) // 2]
         starts = [clusters(rows, components, seed) for seed in range(tries)]
-        if len(starts) > 1:
-            middle = freedoms[len(freedoms) // 2]
-            starts.sort(key=lambda share: -expect_and_maximise(rows, share, middle)[1])
-        found = [(*expect_and_maximise(rows, starts[0], freedom), freedom) for freedom in freedoms]
-        parts, score, freedom = max(found, key=lambda one: one[1])
+        first, start = max(((expect_and_maximise(rows, start, middle), start) for start in starts), key=lambda one: one[0][1])
+        others = [(*expect_and_maximise(rows, start, freedom), freedom) for freedom in freedoms if freedom is not middle]
+        parts, score, freedom = max([(*first, middle), *others], key=lambda one: one[1])
         size = components * (1 + dims + dims * (dims + 1) // 2) - 1
         if (bic := size * log(count) - 2 * score) >= least:
             break
@@ -125,11 +127,12 @@ def expect_and_maximise(rows: Tensor, share: Tensor, freedom: Tensor | None) -> 
     for _ in range(ROUNDS):
         parts = maximise(rows, share, near)
         factor = torch.linalg.cholesky(parts[2])
-        joint = log_joint(rows, parts[0], parts[1], factor, freedom)
+        square = squares(rows, parts[1], factor)
+        joint = joint_of(square, rows.shape[1], parts[0], factor, freedom)
         total = joint.logsumexp(1)
         near = share = (joint - total[:, None]).exp()
         if freedom is not None:  # a row far away says less of where the centre is
-            near = share * (freedom + rows.shape[1]) / (freedom + squares(rows, parts[1], factor))
+            near = share * (freedom + rows.shape[1]) / (freedom + square)
         score = total.mean().item()
         if score - before < CLOSE:
             break
@@ -155,6 +158,8 @@ def clusters(rows: Tensor, count: int, seed: int) -> Tensor:
         centres = torch.cat([centres, rows[torch.multinomial(far, 1, generator=generator)]])
     for _ in range(50):
         share = torch.nn.functional.one_hot(torch.cdist(rows, centres).argmin(1), count).to(rows)
-        size = share.sum(0)[:, None]
+        size, before = share.sum(0)[:, None], centres
         centres = torch.where(size > 0, share.T @ rows / size.clamp(min=1), centres)
+        if torch.equal(centres, before):
+            break
     return share
