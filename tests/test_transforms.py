@@ -66,6 +66,51 @@ def test_a_batch_equals_its_rows(name):
         torch.testing.assert_close(contribution_row[0], contribution[i], rtol=1e-10, atol=1e-10)
 
 
+def followed(transform: Transform, x: torch.Tensor, context: dict | None) -> tuple[torch.Tensor, ...]:
+    """z, the contribution, and the gradient of both with respect to x."""
+    x = x.clone().requires_grad_()
+    z, contribution = transform(x, context)
+    (gradient,) = torch.autograd.grad(z.square().sum() + contribution.sum(), x)
+    return z.detach(), contribution.detach(), gradient
+
+
+@pytest.mark.parametrize("name", [name for name, (_, space) in TRANSFORMS.items() if space.is_image])
+def test_channels_that_lie_last_change_nothing(name):
+    transform, x, context = built(name)
+    last = x.contiguous(memory_format=torch.channels_last)
+    for one, other in zip(followed(transform, x, context), followed(transform, last, context), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@every_transform
+def test_networks_in_bfloat16_leave_a_flow_exact(name):
+    """What a net answers in half precision is another flow, whose log-det is its own Jacobian's and whose inverse inverts it."""
+    transform, x, context = built(name, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        z, contribution = transform(x, context)
+        assert z.dtype == torch.float32
+        if transform.closed:
+            back, log_det = transform.inverse_with_log_det(z, context)
+            assert (back - x).abs().max() <= 1e-4 * x.abs().max().clamp(min=1)
+            torch.testing.assert_close(log_det, -contribution, rtol=1e-3, atol=1e-3)
+        x, context = x[:1].requires_grad_(), context and {k: v[:1] for k, v in context.items()}
+        z, contribution = transform(x, context)  # alone, for bfloat16 rounds it otherwise in a batch
+    jacobian = torch.stack([torch.autograd.grad(value, x, retain_graph=True)[0].flatten() for value in z.flatten()])
+    expected = torch.linalg.slogdet(jacobian.double())[1]
+    torch.testing.assert_close(contribution[0].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@every_transform
+def test_a_compiled_transform_is_the_same(name):
+    transform, x, context = built(name)
+    expected = followed(transform, x, context)
+    torch._dynamo.reset()
+    compiled = torch.compile(transform, backend="aot_eager")
+    for one, other in zip(expected, followed(compiled, x, context), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
 def extremes():
     """Each transform with every extreme value of its domain: 0, a denormal, +-1e4 or the last float below the upper end."""
     for name, (_, space) in TRANSFORMS.items():
