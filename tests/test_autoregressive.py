@@ -186,7 +186,7 @@ def test_the_way_back_follows_a_net_in_half_precision(net):
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("net", ["plain", "transformer"])
+@pytest.mark.parametrize("net", ["plain", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_the_way_back_can_be_compiled(net):
     iaf, z = disturb(Inverse(Space((2,)), autoregressive(net=NETS[net]))), torch.randn(8, 2)
     with torch.no_grad():

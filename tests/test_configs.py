@@ -343,6 +343,7 @@ def test_experiments_of_a_cpus_size_take_two_steps(words):
     assert any(not torch.equal(old, new) for old, new in zip(before, built.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_sweep_by_an_experiment_ends_with_a_table_and_pictures_of_the_masks(tmp_path):
     words = ("experiment=partitioning", "size.width=4", "size.depth=1", "trainer.max_steps=2", "trainer.val_check_interval=2")
     engine = ("logger=csv", "callbacks=masks", "scheduler.recipe.warmup=1", "data.batch_size=32")

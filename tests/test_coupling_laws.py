@@ -195,7 +195,7 @@ def test_runs_over_every_shape_and_broadcast_parameters(name):
     torch.testing.assert_close(y.flatten(1), flat, rtol=0, atol=0)
 
 
-@curved_laws
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "deep" in n else ()) for n in CURVED])
 def test_compiles_without_a_graph_break(name):
     law = Held(CLASSES[name](2))
     x, params = torch.randn(8, 3), planes(law, shape=(8, 3), dtype=torch.float32)

@@ -128,7 +128,8 @@ def test_each_job_of_a_sweep_has_its_own_ranks_and_folder(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"sweep"}
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_rank_ends_both_at_the_same_step(tmp_path, rank):
     signalled = callback("SignalAt", step=2, number=int(signal.SIGTERM), rank=rank)
     prepared(tmp_path, "trainer=cpu_ddp", *signalled, "callbacks.signals.agree_every=3")

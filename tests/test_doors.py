@@ -317,6 +317,7 @@ def test_a_sweep_ends_with_a_table_of_all_jobs(tmp_path):
     assert str(sweep.name) in done.stdout and "±" in done.stdout and "best: laminar-train flow=realnvp_flat" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_readme_adds_a_law_of_your_own(tmp_path):
     """The files and the command of the README, as they stand there."""
     text = (Path(__file__).parents[1] / "README.md").read_text()

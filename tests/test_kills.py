@@ -137,7 +137,7 @@ def chosen(seen: list[tuple[str, str]]) -> list[tuple[int, bool]]:
     return [(place[0], True) for place in places] + [(place[-1], False) for place in places]
 
 
-@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_killed_where_it_writes_equals_one_left_alone(alone, tmp_path, half):
     folder, seen = alone
     for place, torn in chosen(seen)[half::2]:

@@ -135,3 +135,13 @@ def test_evaluation_keeps_nothing_anyway():
 def test_another_word_is_refused():
     with pytest.raises(Refused, match="memory=less is none of store, checkpoint, reversible"):
         remember(small("nice")[0], "less")
+
+
+@pytest.mark.parametrize("name", members("flow"))
+def test_every_flow_learns_with_networks_in_bfloat16(name):
+    flow, x = small(name)
+    value, _ = gradients(flow, x, "store")
+    with torch.autocast("cpu", torch.bfloat16):
+        again, grads = gradients(flow, x, "store")
+    assert again == pytest.approx(value, rel=0.03)
+    assert all(grad is None or grad.isfinite().all() for grad in grads.values())

@@ -73,6 +73,7 @@ def test_the_wheel_holds_every_page_and_no_tests(wheel):
     assert not [name for name in names if name.startswith(("tests", "src"))]
 
 
+@pytest.mark.slow
 def test_the_wheel_trains_one_epoch(elsewhere, tmp_path):
     done = elsewhere("-m", "laminar.commands.train", *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -84,7 +84,7 @@ def test_channels_that_lie_last_change_nothing(name):
 
 @every_transform
 def test_networks_in_bfloat16_leave_a_flow_exact(name):
-    """What a net answers in half precision is another flow, whose log-det is its own Jacobian's and whose inverse inverts it."""
+    """What nets answer in half precision is another flow: its log-det is its own Jacobian's, and its inverse inverts it."""
     transform, x, context = built(name, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         z, contribution = transform(x, context)

@@ -268,6 +268,9 @@ class FlowModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = cook(self.optimizer, "optimizer", [weight for weight in self.flow.parameters() if weight.requires_grad])
+        # Where gradients are scaled for half precision, that is undone before they are clipped, and not within a fused step,
+        # which Lightning would refuse to clip.
+        optimizer._step_supports_amp_scaling = False
         if self.scheduler is None:
             return optimizer
         return {
