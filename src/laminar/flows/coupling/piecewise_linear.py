@@ -28,7 +28,7 @@ class PiecewiseLinear(Piecewise):
 
     def _unit(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         x = x * self.bins
-        bin = x.detach().floor().clamp(0, self.bins - 1)
+        bin = x.detach().floor().clamp(0, self.bins - 1).nan_to_num()  # what is not a number has a bin, too
         begin, height = side(bins_first(params), self.min_bin_height, place(bin))
         return begin + height * (x - bin), (height * self.bins).log()
 
