@@ -119,7 +119,8 @@ class MaskedLinear(torch.nn.Linear):
 
     def __init__(self, mask: np.ndarray):
         super().__init__(mask.shape[1], mask.shape[0])
-        self.register_buffer("mask", torch.from_numpy(mask).to(self.weight.device), persistent=False)
+        # As numbers, for a product with truth values takes five times as long.
+        self.register_buffer("mask", torch.from_numpy(mask).to(self.weight), persistent=False)
         self.clean()
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ class NormedConv(SetByData):
         self.weight = nn.Parameter(torch.empty(after, before, kernel, kernel).normal_(std=0.05))
         self.log_gain = nn.Parameter(torch.full((after,), scale).log())
         self.bias = nn.Parameter(torch.zeros(after))
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", None if mask is None else mask.to(self.weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.unset():
