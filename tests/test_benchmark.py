@@ -60,8 +60,17 @@ def test_ratios_are_to_the_best_peer_and_limits_to_the_work():
     assert [row.limit for row in rows] == [2.0, 6.0, 4.0]
 
 
+def test_the_shares_of_kernels_are_of_the_whole_time():
+    x, w = torch.randn(300, 300), torch.randn(8, 1, 3, 3)
+    product = measure.shares(lambda: x @ x)
+    assert product["matrix"] > 0.8 and sum(product.values()) == pytest.approx(1, abs=0.02)
+    assert measure.shares(lambda: x.tanh())["elementwise"] > 0.8
+    assert measure.shares(lambda: torch.nn.functional.conv2d(x[None, None], w))["convolution"] > 0.5
+
+
 def test_flows_of_the_pages_are_timed_too(tmp_path):
     words = ["flow=maf", "data=digits", "size.width=64", "size.depth=1", "size.steps=1", "data.batch_size=4", "rounds=1"]
-    rows = benchmark.main([*words, f"json={tmp_path / 'rows.json'}", f"markdown={tmp_path / 'rows.md'}"])
+    rows = benchmark.main([*words, "shares=true", f"json={tmp_path / 'rows.json'}", f"markdown={tmp_path / 'rows.md'}"])
     assert {row.model for row in rows} == {"eager", "all steps at once", "a pass for each step"}
-    assert "a pass for each step" in (tmp_path / "rows.md").read_text() and (tmp_path / "rows.json").exists()
+    text = (tmp_path / "rows.md").read_text()
+    assert "a pass for each step" in text and "eager: % of | matrix | convolution" in text and (tmp_path / "rows.json").exists()
