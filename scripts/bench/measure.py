@@ -158,10 +158,10 @@ KINDS = {  # of kernels, by words in torch's names for them
 def shares(call: Callable[[], Any], rounds: int = 10) -> dict[str, float]:
     """Of the time of a call: what kernels of each kind take themselves, everything elementwise, and what no kernel does
     (Python, dispatch, autograd's bookkeeping). The profiler itself makes small kernels look somewhat longer."""
-    from torch.profiler import ProfilerActivity, profile
+    from torch.autograd.profiler import profile
 
     call()
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+    with profile(use_kineto=False) as found:  # which would write lines of its own
         began = perf_counter()
         for _ in range(rounds):
             call()
