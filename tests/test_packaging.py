@@ -116,3 +116,17 @@ def test_the_public_face_is_lazy(tmp_path):
         "else:\n    raise SystemExit(1)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_lightning_is_imported_without_what_no_run_uses(tmp_path):
+    code = (
+        "import sys\n"
+        "from laminar.runs.lean import import_lightning\n"
+        "import_lightning()\n"
+        "assert 'pytorch_lightning' in sys.modules and not {'torchvision', 'scipy.signal'} & set(sys.modules)\n"
+        "from lightning_utilities.core.imports import RequirementCache, package_available\n"
+        "assert package_available('torchvision') and RequirementCache('scipy')\n"
+        "from torchvision.datasets import MNIST\n"
+        "import_lightning()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -18,7 +18,15 @@ def enter(name: str, about: str, task: Callable[[], Callable[[Any], Any]]) -> No
     """
     with stoppable(at_once=True), sentences():
         if not _shown(name, about):
-            _run(name, task)
+            _run(name, lambda: heavy(task))
+
+
+def heavy(task: Callable[[], Any]) -> Any:
+    """What a run needs, imported as fast as it can be."""
+    from laminar.runs.lean import import_lightning
+
+    import_lightning()
+    return task()
 
 
 def _shown(name: str, about: str) -> bool:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from laminar.commands.door import enter
+from laminar.commands.door import enter, heavy
 from laminar.refused import Refused, sentences, stoppable
 
 
@@ -40,10 +40,14 @@ def start() -> Callable[[Any], Any]:
 
 def resume(folder: str, overrides: list[str]) -> float:
     """Goes on with a run where its ``last.ckpt`` stands."""
+    with stoppable():
+        return heavy(resuming)(folder, overrides)
+
+
+def resuming() -> Callable[..., float]:
     from laminar.runs.start import resume
 
-    with stoppable():
-        return resume(folder, overrides)
+    return resume
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""Lightning, imported without what only metrics of pictures and sound need: a fifth of the time before a command begins."""
+
+import sys
+
+UNUSED = ("torchvision", "scipy")  # what torchmetrics, which Lightning imports, would import for them, if it is there
+
+
+def import_lightning() -> None:
+    """Imports it, unless somebody has."""
+    if "torchmetrics" in sys.modules:
+        return
+    from lightning_utilities.core import imports
+
+    there, met = imports.package_available, imports.RequirementCache.__bool__
+    imports.package_available = lambda name: name not in UNUSED and there(name)
+    imports.RequirementCache.__bool__ = lambda asked: not (asked.requirement or "").startswith(UNUSED) and met(asked)
+    try:
+        import pytorch_lightning  # noqa: F401
+    finally:
+        imports.package_available, imports.RequirementCache.__bool__ = there, met
