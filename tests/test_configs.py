@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hydra import compose as hydras
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from pages import CELEBA_HQ, CIFAR, CONF, DIGITS, IMAGENET64, MNIST, PLANE, composed, flow, members, parameters
 
 from laminar.config.knobs import unread
+from laminar.config.pages import sparing
 from laminar.config.recipe import build, check_targets
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows.compose.chain import links_of
@@ -299,6 +302,15 @@ def test_a_variant_carries_its_published_number():
         for name in ("uniform", "affine", "no_attention", "full")
     }
     assert published == {"uniform": 3.292, "affine": 3.200, "no_attention": 3.193, "full": 3.165}
+
+
+def test_a_default_may_be_another_groups_choice(tmp_path):
+    """As Hydra has it, though choices are collected only where a list of defaults refers to them."""
+    for page, text in {"root": "defaults: [fruit: pear, tree: '${fruit}']", "fruit/pear": "a: 1", "tree/pear": "b: 2"}.items():
+        (tmp_path / page).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{page}.yaml").write_text(text)
+    with sparing(), initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert hydras("root") == {"fruit": {"a": 1}, "tree": {"b": 2}}
 
 
 def test_the_command_line_has_the_last_word():

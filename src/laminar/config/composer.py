@@ -14,7 +14,7 @@ from laminar.config.foreign import Loader
 from laminar.config.heads import menus
 from laminar.config.jobs import judge_job, judge_sweep
 from laminar.config.meant import in_our_words, refuse_members
-from laminar.config.pages import compose
+from laminar.config.pages import compose, sparing
 from laminar.config.translate import translated
 from laminar.refused import Refused, sentences
 
@@ -91,7 +91,8 @@ def composing(loader: Callable[..., Any]) -> Iterator[None]:
 
     hydras, internal.ConfigLoaderImpl = internal.ConfigLoaderImpl, loader
     try:
-        yield
+        with sparing():
+            yield
     finally:
         internal.ConfigLoaderImpl = hydras
 
