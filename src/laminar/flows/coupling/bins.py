@@ -91,6 +91,8 @@ def place(bin: Tensor) -> Place:
 
 def pick(planes: Tensor, place: Place, above: int = 0) -> Tensor:
     """Of a stack, each element's own plane, or one above, ``(B, *event)``."""
+    if torch.compiler.is_compiling():
+        return planes.gather(0, place.bin.long().unsqueeze(0) + above).squeeze(0)
     return planes[above:].view(-1).index_select(0, place.flat).view(planes.shape[1:])
 
 
@@ -102,13 +104,27 @@ def search(knots: Tensor, x: Tensor) -> Place:
 
 def locate(planes: Tensor, least: float, x: Tensor) -> tuple[Place, Tensor, Tensor]:
     """K unconstrained planes are the shares of K bins of [0, 1], none below ``least``: the bin of x, its begin, its length."""
+    if torch.compiler.is_compiling():
+        ends = _ends(planes, least)
+        at = search(ends, x)
+        return at, pick(ends, at), pick(ends, at, above=1) - pick(ends, at)
     begin, length, bin, flat, _ = Side.apply(planes, least, x, None)
     return Place(bin, flat), begin, length
 
 
 def side(planes: Tensor, least: float, place: Place) -> tuple[Tensor, Tensor]:
     """Begin and length of the bins at some places, of such planes."""
+    if torch.compiler.is_compiling():
+        ends = _ends(planes, least)
+        return pick(ends, place), pick(ends, place, above=1) - pick(ends, place)
     return Side.apply(planes, least, None, place)[:2]
+
+
+def _ends(planes: Tensor, least: float) -> Tensor:
+    """What ``Side`` does by hand, for a compiler to melt together: the ends of all bins."""
+    inner = ((1 - len(planes) * least) * planes.softmax(0)[:-1] + least).cumsum(0)
+    edge = torch.zeros_like(planes[:1])
+    return torch.cat([edge, inner, edge + 1])
 
 
 class Side(torch.autograd.Function):
