@@ -1,6 +1,6 @@
 """Configs as the command line composes them, and the flows that they describe."""
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -49,10 +49,7 @@ class Undrawn(TorchFunctionMode):
 def flow(space: Space, *words: str, device: str = "cpu") -> Flow:
     """The flow of ``laminar-train *words`` for a space; on the meta device it costs no memory, and little time."""
     recipe = build(composed(*words).flow, "flow")
-    with ExitStack() as stack:
-        if device == "meta":
-            stack.enter_context(Undrawn())
-        stack.enter_context(torch.device(device))
+    with Undrawn() if device == "meta" else nullcontext(), torch.device(device):
         return recipe(space)
 
 

@@ -121,7 +121,7 @@ def test_the_public_face_is_lazy(tmp_path):
 def test_lightning_is_imported_without_what_no_run_uses(tmp_path):
     code = (
         "import sys\n"
-        "from laminar.runs.lean import import_lightning\n"
+        "from laminar.commands.lean import import_lightning\n"
         "import_lightning()\n"
         "assert 'pytorch_lightning' in sys.modules and not {'torchvision', 'scipy.signal'} & set(sys.modules)\n"
         "from lightning_utilities.core.imports import RequirementCache, package_available\n"

@@ -23,7 +23,7 @@ def enter(name: str, about: str, task: Callable[[], Callable[[Any], Any]]) -> No
 
 def heavy(task: Callable[[], Any]) -> Any:
     """What a run needs, imported as fast as it can be."""
-    from laminar.runs.lean import import_lightning
+    from laminar.commands.lean import import_lightning
 
     import_lightning()
     return task()

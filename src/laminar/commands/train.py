@@ -45,6 +45,7 @@ def resume(folder: str, overrides: list[str]) -> float:
 
 
 def resuming() -> Callable[..., float]:
+    """What goes on with a run."""
     from laminar.runs.start import resume
 
     return resume

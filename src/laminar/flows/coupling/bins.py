@@ -78,9 +78,15 @@ def bins_first(params: Tensor) -> Tensor:
     return params.transpose(0, 1).contiguous()
 
 
-def constant(value: float, params: Tensor) -> Tensor:
-    """A plane of one value, ``(1, B, *event)``."""
-    return params.new_full((), value).expand(1, len(params), *params.shape[2:])
+def shares(planes: Tensor, least: float) -> Tensor:
+    """K unconstrained planes to K positive ones that sum to 1, none below ``least``."""
+    return least + (1 - len(planes) * least) * planes.softmax(0)
+
+
+def knots(lengths: Tensor) -> Tensor:
+    """The K + 1 ends of K lengths laid side by side, from 0 to 1: the last is exactly 1, whatever the sum rounds to."""
+    edge = torch.zeros_like(lengths[:1])
+    return torch.cat([edge, lengths[:-1].cumsum(0), edge + 1])
 
 
 def place(bin: Tensor) -> Place:
@@ -89,11 +95,9 @@ def place(bin: Tensor) -> Place:
     return Place(bin, torch.add(own, bin.long().view(-1), alpha=bin.numel()))
 
 
-def pick(planes: Tensor, place: Place, above: int = 0) -> Tensor:
+def pick(planes: Tensor, at: Place, above: int = 0) -> Tensor:
     """Of a stack, each element's own plane, or one above, ``(B, *event)``."""
-    if torch.compiler.is_compiling():
-        return planes.gather(0, place.bin.long().unsqueeze(0) + above).squeeze(0)
-    return planes[above:].view(-1).index_select(0, place.flat).view(planes.shape[1:])
+    return planes[above:].view(-1).index_select(0, at.flat).view(planes.shape[1:])
 
 
 def search(knots: Tensor, x: Tensor) -> Place:
@@ -104,27 +108,22 @@ def search(knots: Tensor, x: Tensor) -> Place:
 
 def locate(planes: Tensor, least: float, x: Tensor) -> tuple[Place, Tensor, Tensor]:
     """K unconstrained planes are the shares of K bins of [0, 1], none below ``least``: the bin of x, its begin, its length."""
-    if torch.compiler.is_compiling():
-        ends = _ends(planes, least)
-        at = search(ends, x)
-        return at, pick(ends, at), pick(ends, at, above=1) - pick(ends, at)
-    begin, length, bin, flat, _ = Side.apply(planes, least, x, None)
-    return Place(bin, flat), begin, length
+    return _side(planes, least, x, None)
 
 
-def side(planes: Tensor, least: float, place: Place) -> tuple[Tensor, Tensor]:
+def side(planes: Tensor, least: float, at: Place) -> tuple[Tensor, Tensor]:
     """Begin and length of the bins at some places, of such planes."""
-    if torch.compiler.is_compiling():
-        ends = _ends(planes, least)
-        return pick(ends, place), pick(ends, place, above=1) - pick(ends, place)
-    return Side.apply(planes, least, None, place)[:2]
+    return _side(planes, least, None, at)[1:]
 
 
-def _ends(planes: Tensor, least: float) -> Tensor:
-    """What ``Side`` does by hand, for a compiler to melt together: the ends of all bins."""
-    inner = ((1 - len(planes) * least) * planes.softmax(0)[:-1] + least).cumsum(0)
-    edge = torch.zeros_like(planes[:1])
-    return torch.cat([edge, inner, edge + 1])
+def _side(planes: Tensor, least: float, x: Tensor | None, at: Place | None) -> tuple[Place, Tensor, Tensor]:
+    if torch.compiler.is_compiling():  # which melts the plain form together
+        ends = knots(shares(planes, least))
+        at = search(ends, x) if at is None else at
+        begin = pick(ends, at)
+        return at, begin, pick(ends, at, above=1) - begin
+    begin, length, bin, flat, _ = Side.apply(planes, least, x, at)
+    return Place(bin, flat), begin, length
 
 
 class Side(torch.autograd.Function):

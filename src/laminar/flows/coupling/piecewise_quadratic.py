@@ -1,9 +1,8 @@
 """Piecewise-quadratic law (Neural Importance Sampling, Müller et al. 2018, https://arxiv.org/abs/1808.03856, section 4.3)."""
 
-import torch
 from torch import Tensor
 
-from laminar.flows.coupling.bins import Piecewise, bins_first, check_least, constant, pick, search
+from laminar.flows.coupling.bins import Piecewise, bins_first, check_least, knots, pick, search, shares
 from laminar.refused import Refused
 
 
@@ -43,13 +42,13 @@ class PiecewiseQuadratic(Piecewise):
     def _pieces(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Widths, knots in x, knots in y, heights of the density."""
         widths, heights = bins_first(params).split([self.bins, self.bins + 1])
-        width = self.min_bin_width + (1 - self.bins * self.min_bin_width) * widths.softmax(0)
+        width = shares(widths, self.min_bin_width)
         height = heights.softmax(0)
         area = width * (height[:-1] + height[1:]) / 2
         total = area.sum(0)
         height = self.min_density + (1 - self.min_density) * height / total
         area = self.min_density * width + (1 - self.min_density) * area / total
-        return width, _knots(width), _knots(area), height
+        return width, knots(width), knots(area), height
 
     def _unit(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         width, knots_x, knots_y, height = self._pieces(params)
@@ -68,9 +67,3 @@ class PiecewiseQuadratic(Piecewise):
         c = (y - pick(knots_y, at)) / w
         t = 2 * c / (v + (v.square() + 2 * rise * c).clamp(min=0).sqrt())
         return pick(knots_x, at) + w * t.clamp(0, 1)
-
-
-def _knots(lengths: Tensor) -> Tensor:
-    """The K + 1 ends of K lengths laid side by side, from 0 to 1: the last is exactly 1, whatever the sum rounds to."""
-    begin, end = (constant(value, lengths.transpose(0, 1)) for value in (0.0, 1.0))
-    return torch.cat([begin, lengths[:-1].cumsum(0), end])

@@ -109,7 +109,8 @@ def fit(rows: Tensor, most: int, freedoms: Sequence[Tensor | None] = (None,)) ->
     degrees of freedom. Of several clusterings to start from, the one that fits best in the middle of these counts for all."""
     (count, dims), best, least, components = rows.shape, None, inf, 1
     while components <= most and (best is None or 2 * components <= count):
-        tries, middle = 1 if components == 1 else max(1, min(STARTS, CLUSTERED // count)), freedoms[len(freedoms) // 2]
+        tries = 1 if components == 1 else max(1, min(STARTS, CLUSTERED // count))
+        middle = freedoms[len(freedoms) // 2]
         starts = [clusters(rows, components, seed) for seed in range(tries)]
         first, start = max(((expect_and_maximise(rows, start, middle), start) for start in starts), key=lambda one: one[0][1])
         others = [(*expect_and_maximise(rows, start, freedom), freedom) for freedom in freedoms if freedom is not middle]
