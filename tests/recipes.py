@@ -41,7 +41,6 @@ from laminar.flows.mix.householder import Householder
 from laminar.flows.mix.permute import Permute
 from laminar.flows.mix.plu import PLU
 from laminar.flows.mix.triangular import Triangular
-from laminar.flows.net.causal import MaskedLinear
 from laminar.flows.net.concat import Concat
 from laminar.flows.net.concat_conv import ConcatConv
 from laminar.flows.net.concat_squash import ConcatSquash
@@ -51,6 +50,7 @@ from laminar.flows.net.lipschitz_densenet import LipschitzDenseNet
 from laminar.flows.net.lipswish import CLipSwish
 from laminar.flows.net.made import MADE
 from laminar.flows.net.masked_conv import MaskedConv
+from laminar.flows.net.masked_linear import MaskedLinear
 from laminar.flows.net.mlp import MLP
 from laminar.flows.net.pixelcnn import PixelCNN
 from laminar.flows.net.recurrent import Recurrent

@@ -17,9 +17,10 @@ from laminar.flows.coupling.law import Law
 from laminar.flows.flow import Flow
 from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.naive import naive
-from laminar.flows.net.causal import MaskedLinear, unthreaded
+from laminar.flows.net.causal import unthreaded
 from laminar.flows.net.made import MADE
 from laminar.flows.net.masked_conv import MaskedConv
+from laminar.flows.net.masked_linear import MaskedLinear
 from laminar.flows.net.mlp import MLP
 from laminar.flows.net.pixelcnn import PixelCNN
 from laminar.flows.net.recurrent import Recurrent

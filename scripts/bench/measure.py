@@ -134,6 +134,8 @@ class Work(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given, name = function(*args, **(kwargs or {})), function._overloadpacket
+        if name is torch.ops.aten.addmm_:
+            name = torch.ops.aten.addmm
         if name in flop_registry:
             kind = "convolution" if "conv" in str(name) else "matrix"
             self.done[kind] += flop_registry[name](*args, **(kwargs or {}), out_val=given)

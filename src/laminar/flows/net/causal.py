@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,47 +93,3 @@ def unthreaded(like: Tensor, work: float) -> Iterator[None]:
     finally:
         if few:
             torch.set_num_threads(threads)
-
-
-class _MaskedGradient(torch.autograd.Function):
-    """A weight as it is; its gradient without the masked entries, so that they stay the zeros that they were born as."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(mask)
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        return gradient * mask, None
-
-
-class MaskedLinear(torch.nn.Linear):
-    """A linear layer some of whose weights are, and stay, zero. The mask costs a product in the backward pass alone.
-
-    Args:
-        mask: bool ``(after, before)``, true where there is a weight.
-    """
-
-    def __init__(self, mask: np.ndarray):
-        super().__init__(mask.shape[1], mask.shape[0])
-        # As numbers, for a product with truth values takes five times as long.
-        self.register_buffer("mask", torch.from_numpy(mask).to(self.weight), persistent=False)
-        self.clean()
-
-    @torch.no_grad()
-    def clean(self) -> "MaskedLinear":
-        self.weight *= self.mask
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, self.free(), self.bias)
-
-    def free(self) -> Tensor:
-        """The weights, whose gradient passes the mask."""
-        return _MaskedGradient.apply(self.weight, self.mask)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.clean()  # no file makes a value see what comes after it

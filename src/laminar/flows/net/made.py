@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from laminar.flows.net.causal import Causal, MaskedLinear, Solve, unthreaded
+from laminar.flows.net.causal import Causal, Solve, unthreaded
 from laminar.flows.net.context import ContextReader
+from laminar.flows.net.masked_linear import MaskedLinear
 from laminar.flows.net.net import in_place, near_zero
 from laminar.flows.net.step_by_step import step_by_step
 from laminar.flows.net.weight_norm import MaskedWeightNorm

@@ -5,7 +5,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from laminar.flows.net.causal import MaskedLinear
+from laminar.flows.net.masked_linear import MaskedLinear
 
 
 class MaskedWeightNorm(MaskedLinear):
@@ -30,7 +30,7 @@ class MaskedWeightNorm(MaskedLinear):
 
     def forward(self, x: Tensor, given: Tensor | None = None) -> Tensor:
         scale, shift = self.around(given)
-        return scale * F.linear(x, self.free()) + shift
+        return scale * self.product(x, self.free()) + shift
 
     def around(self, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scale and shift of the outputs, ``(B, after)``, or ``(1, after)`` without a context."""
