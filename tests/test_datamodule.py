@@ -3,11 +3,15 @@
 import logging
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from laminar.data.batches import EvaluationBatches, Order, Share
 from laminar.data.datamodule import FlowDataModule
@@ -49,6 +53,20 @@ def served(source, seed=0, **trainer):
     data = FlowDataModule(source, seed=seed)
     data.trainer = trainer_like(**trainer)
     return list(data.train_dataloader())
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_digits_are_scikit_learns(moved, monkeypatch):
+    if moved:  # their file, in some later version
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+    images, labels = load_digits(return_X_y=True)
+    train, test = train_test_split(np.arange(1797), test_size=360, stratify=labels, random_state=0)
+    ours = Digits(batch_size=128).read()
+    for split, rows in ((ours.train, np.sort(train)), (ours.test, np.sort(test))):
+        assert split.values.dtype == torch.uint8 and split.labels.dtype == torch.int64
+        np.testing.assert_array_equal(split.values.flatten(1).numpy(), images[rows])
+        np.testing.assert_array_equal(split.labels.numpy(), labels[rows])
+        np.testing.assert_array_equal(split.ids.numpy(), rows)
 
 
 def test_space_and_record():

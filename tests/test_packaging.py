@@ -123,7 +123,7 @@ def test_lightning_is_imported_without_what_no_run_uses(tmp_path):
         "import sys\n"
         "from laminar.commands.lean import import_lightning\n"
         "import_lightning()\n"
-        "assert 'pytorch_lightning' in sys.modules and not {'torchvision', 'scipy.signal'} & set(sys.modules)\n"
+        "assert 'pytorch_lightning' in sys.modules and not {'torchvision', 'scipy.signal', 'matplotlib'} & set(sys.modules)\n"
         "from lightning_utilities.core.imports import RequirementCache, package_available\n"
         "assert package_available('torchvision') and RequirementCache('scipy')\n"
         "from torchvision.datasets import MNIST\n"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from torch import Tensor
 
 from laminar.pictures.figure import BLUE, INK, ORANGE, figure
@@ -103,6 +102,8 @@ def _liveliest(x: np.ndarray, count: int) -> np.ndarray:
     """The columns with the greatest rank correlations, in the table's order; all of them where they are few."""
     if x.shape[1] <= count:
         return np.arange(x.shape[1])
+    from scipy.stats import rankdata
+
     ranks = rankdata(x[:5000], axis=0)  # ties in between: their order tells nothing
     with np.errstate(invalid="ignore"):  # a column that is constant among these rows
         size = np.nan_to_num(np.abs(np.corrcoef(ranks.T))) * (1 - np.eye(x.shape[1]))
