@@ -1,4 +1,4 @@
-"""Lightning, imported without what only metrics of pictures and sound, and pictures of metrics, need: a quarter of the imports behind a command."""
+"""Lightning, imported without what only metrics of pictures and of sound, and their plots, need: a quarter of the imports."""
 
 import sys
 
