@@ -79,7 +79,7 @@ def contest(title: str, models: list[Model], setting: Setting, rounds: int, devi
     dtype = torch.bfloat16 if setting.bf16 else torch.float32
     works = {} if setting.compile else works_of(models)
     beside = [machine(device, dtype)] if works else []
-    rows = measure(title, [*models, *beside], rounds, device, clock)
+    rows = measure(title, [*models, *beside], rounds, device, clock, setting.compile)
     if works:
         flops = {name: sum(work(call).values()) for name, call in beside[0].operations.items()}
         rates = {row.operation: flops[row.operation] / median(row.times) for row in rows if row.model == "machine"}

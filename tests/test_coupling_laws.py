@@ -204,6 +204,23 @@ def test_compiles_without_a_graph_break(name):
         torch.testing.assert_close(compiled(x, params), function(x, params))
 
 
+@pytest.mark.parametrize("bins", [2, 8, 9])
+@spline_laws
+@hard
+def test_a_compiled_spline_and_its_gradients_are_the_same(name, kind, bins):
+    """On both sides of the number of bins up to which a compiler is given each plane by itself."""
+    torch._dynamo.reset()
+    law = Held(SPLINES[name](bins))
+    x, params = points().requires_grad_(), planes(law, kind).requires_grad_()
+    down = torch.randn_like(x)
+    found = []
+    for call in (law.__call__, torch.compile(law.__call__, fullgraph=True, backend="aot_eager")):
+        y, log_slope = call(x, params)
+        found.append((y, log_slope, *torch.autograd.grad([y, log_slope], [x, params], [down, down.square()])))
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-7, atol=1e-9)
+
+
 @spline_laws
 @precisions
 def test_splines_are_the_identity_in_the_tails_and_at_their_ends(name, dtype):

@@ -51,11 +51,14 @@ class Row:
         return median(self.times) if self.times else None
 
 
-def measure(workload: str, models: Iterable[Model], rounds: int, device: str, clock: str = "wall") -> list[Row]:
+def measure(
+    workload: str, models: Iterable[Model], rounds: int, device: str, clock: str = "wall", compiled: bool = False
+) -> list[Row]:
     """Every operation of every model in each round, forwards and backwards in turn, so that drift meets all alike.
 
     Args:
         clock: ``wall``, or ``cpu`` seconds of this process, for a machine that is not idle.
+        compiled: the first call compiles, and says nothing of how slow an operation is.
     """
     models = [*models]
     rows = {
@@ -77,7 +80,7 @@ def measure(workload: str, models: Iterable[Model], rounds: int, device: str, cl
             except Exception as error:
                 row.trouble = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
                 continue
-            if turn >= WARM or took > 1000 * PATIENCE:
+            if turn >= WARM or (took > 1000 * PATIENCE and not compiled):
                 row.times.append(took)
     peers = {model.name for model in models if model.peer}
     for name in dict.fromkeys(row.operation for row in rows.values()):

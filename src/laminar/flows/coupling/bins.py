@@ -1,5 +1,7 @@
 """What piecewise laws share: bins over an interval, and a search among them without data-dependent shapes."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +11,8 @@ from laminar.flows.coupling.law import Law
 from laminar.flows.numerics import implicit
 from laminar.flows.space import Space
 from laminar.refused import Refused
+
+UNROLLED = 8  # bins, up to which a compiler is given each plane by itself: faster by far, and slower to compile
 
 
 class Piecewise(Law):
@@ -78,6 +82,11 @@ def bins_first(params: Tensor) -> Tensor:
     return params.transpose(0, 1).contiguous()
 
 
+def apart(bins: int) -> bool:
+    """Whether planes are handled one by one."""
+    return torch.compiler.is_compiling() and bins <= UNROLLED
+
+
 def shares(planes: Tensor, least: float) -> Tensor:
     """K unconstrained planes to K positive ones that sum to 1, none below ``least``."""
     return least + (1 - len(planes) * least) * planes.softmax(0)
@@ -95,14 +104,21 @@ def place(bin: Tensor) -> Place:
     return Place(bin, torch.add(own, bin.long().view(-1), alpha=bin.numel()))
 
 
-def pick(planes: Tensor, at: Place, above: int = 0) -> Tensor:
+def pick(planes: Tensor | Sequence[Tensor], at: Place, above: int = 0) -> Tensor:
     """Of a stack, each element's own plane, or one above, ``(B, *event)``."""
+    if apart(len(planes) - 1):
+        own, *further = planes[above:]
+        for bin, plane in enumerate(further, 1):
+            own = torch.where(at.bin >= bin, plane, own)
+        return own
     return planes[above:].view(-1).index_select(0, at.flat).view(planes.shape[1:])
 
 
-def search(knots: Tensor, x: Tensor) -> Place:
+def search(knots: Tensor | Sequence[Tensor], x: Tensor) -> Place:
     """In which bin x ``(B, *event)`` lies: how many inner knots are not above it."""
     with torch.no_grad():
+        if not isinstance(knots, Tensor):
+            return Place(sum(((knot <= x).to(x.dtype) for knot in knots[1:-1]), torch.zeros_like(x)), None)
         return place(torch.le(knots[1:-1], x, out=torch.empty_like(knots[1:-1])).sum(0))
 
 
@@ -117,13 +133,25 @@ def side(planes: Tensor, least: float, at: Place) -> tuple[Tensor, Tensor]:
 
 
 def _side(planes: Tensor, least: float, x: Tensor | None, at: Place | None) -> tuple[Place, Tensor, Tensor]:
-    if torch.compiler.is_compiling():  # which melts the plain form together
-        ends = knots(shares(planes, least))
+    if torch.compiler.is_compiling():
+        ends = _unrolled(planes, least) if apart(len(planes)) else knots(shares(planes, least))
         at = search(ends, x) if at is None else at
         begin = pick(ends, at)
         return at, begin, pick(ends, at, above=1) - begin
     begin, length, bin, flat, _ = Side.apply(planes, least, x, at)
     return Place(bin, flat), begin, length
+
+
+def _unrolled(planes: Tensor, least: float) -> list[Tensor]:
+    """The knots of these shares, plane by plane: a compiler makes one pass of all that."""
+    planes, count = [*planes], len(planes)
+    top = reduce(torch.maximum, planes).detach()
+    parts = [(plane - top).exp() for plane in planes]
+    scale = (1 - count * least) / sum(parts)
+    ends = [torch.zeros_like(top)]
+    for part in parts[:-1]:
+        ends.append(ends[-1] + (least + scale * part))
+    return [*ends, torch.ones_like(top)]
 
 
 class Side(torch.autograd.Function):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from laminar.flows.coupling.bins import Piecewise, Place, check_least, locate, pick, side
+from laminar.flows.coupling.bins import Piecewise, Place, apart, check_least, locate, pick, side
 from laminar.refused import Refused
 
 
@@ -80,6 +80,10 @@ class RationalQuadratic(Piecewise):
 
     def _stacks(self, params: Tensor) -> tuple[Tensor, ...]:
         """Widths and heights of the K bins, slopes at the K + 1 knots."""
+        if apart(self.bins):
+            planes = params.unbind(1)
+            end = torch.full_like(planes[0], self.unit_slope)
+            return planes[: self.bins], planes[self.bins : 2 * self.bins], [end, *planes[2 * self.bins :], end]
         sides, slopes = params.transpose(0, 1).split([2 * self.bins, self.bins - 1])
         end = params.new_full((), self.unit_slope).expand_as(sides[:1])
         return torch.cat([sides, end, slopes, end]).split([self.bins, self.bins, self.bins + 1])
