@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -24,7 +25,9 @@ from laminar.runs.outcome import WORST, score
 from laminar.runs.run import build_module
 from laminar.runs.start import resume
 from laminar.training import scheduler
+from laminar.training.callbacks import progress
 from laminar.training.callbacks.ema import EMA
+from laminar.training.callbacks.progress import Progress
 from laminar.training.checkpoint import load, read
 from laminar.training.metric import MeanScore
 from laminar.training.module import FlowModule
@@ -85,6 +88,44 @@ def test_networks_in_bfloat16_learn_with_clipped_gradients(tmp_path):
         run(prepared(folder, *words, f"trainer.precision={precision}"), folder)
         found[precision] = json.loads((folder / "metrics.json").read_text())["test/bpd"]
     assert found["bf16-mixed"] == pytest.approx(found["32-true"], abs=0.01) and found["bf16-mixed"] != found["32-true"]
+
+
+@pytest.mark.slow  # for a minute, in which it compiles
+def test_a_compiled_flow_learns_the_same_and_goes_on(tmp_path, capsys):
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler")
+    words, found = ("coupling=rational_quadratic", "trainer.val_check_interval=10"), {}
+    for compiled in ("false", "true"):
+        folder = tmp_path / compiled
+        run(prepared(folder, *words, f"compile={compiled}", "trainer.max_steps=10"), folder)
+        run(prepared(folder, *words, f"compile={compiled}"), folder)
+        found[compiled] = json.loads((folder / "metrics.json").read_text())["test/bpd"]
+    assert found["true"] == pytest.approx(found["false"], abs=1e-4)
+    assert capsys.readouterr().out.count("compile=true: batches of a new size compile first") == 2
+
+
+def test_a_machine_that_compiles_nothing_is_told_what_it_lacks(tmp_path, monkeypatch):
+    def fails(function):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nand a page of hints")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(Refused, match=r"^compile=true needs a compiler.*\(InvalidCxxCompiler: .* found\): install a C\+\+"):
+        run(prepared(tmp_path, "compile=true"), tmp_path)
+    assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "checkpoints").exists()
+
+
+def test_what_is_left_is_reckoned_from_steps_that_take_as_long_as_they_will(monkeypatch):
+    now = SimpleNamespace(time=100.0)
+    monkeypatch.setattr(progress, "monotonic", lambda: now.time)
+    watch, trainer = Progress(), SimpleNamespace(global_step=0, world_size=1, estimated_stepping_batches=11, callbacks=[])
+    watch.on_train_start(trainer, None)
+    watch.said = math.inf
+    left = []
+    for seconds in (60.0, 2.0, 2.0):  # the first step compiles
+        now.time, trainer.global_step = now.time + seconds, trainer.global_step + 1
+        watch.on_train_batch_end(trainer, None, None, [torch.zeros(4)], 0)
+        left.append(watch.left(trainer, 11))
+    assert left == [None, 18.0, 16.0]
 
 
 @pytest.fixture(scope="module")

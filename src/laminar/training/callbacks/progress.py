@@ -31,6 +31,7 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.began, self.first = monotonic(), trainer.global_step
         self.since, self.examples, self.rate = self.began, 0, None
+        self.usual: float | None = None  # since when steps take as long as they will
         if self.every_n_steps and sys.stdout.isatty():
             columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn())
             times = (progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
@@ -42,6 +43,8 @@ class Progress(ProgressBar):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.examples += len(batch[0]) * trainer.world_size
+        if self.usual is None and trainer.global_step > self.first:  # which sets up, or compiles
+            self.usual, self.first = monotonic(), trainer.global_step
         if self.bar and trainer.global_step % self.every_n_steps == 0:
             self.measure()
             self.bar.update(self.task, completed=trainer.global_step, scores=f"{self.speed()}{_scores(trainer, module)}")
@@ -114,7 +117,7 @@ class Progress(ProgressBar):
         done = trainer.global_step - self.first
         if total and trainer.global_step >= total:
             return None
-        steps = [(total - trainer.global_step) / done * (monotonic() - self.began)] if total and done else []
+        steps = [(total - trainer.global_step) / done * (monotonic() - self.usual)] if total and done else []
         timers = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
         return min([*steps, *(max(0.0, seconds) for seconds in timers if seconds is not None)], default=None)
 
