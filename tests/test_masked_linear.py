@@ -28,6 +28,7 @@ MASKS = {
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch):
+    torch.manual_seed(3)
     monkeypatch.setattr(masked_linear, "WORTH", 0)
 
 
@@ -67,6 +68,7 @@ def test_values_and_gradients_are_those_of_the_whole(name):
 def test_a_first_layer_asks_for_no_gradient_of_data_and_none_of_a_bias_that_it_lacks():
     layer, x = MaskedLinear(TRIANGLE).double(), torch.randn(5, 80, dtype=torch.float64)
     y = layer.product(x, layer.free())
+    assert called(layer, x)
     torch.testing.assert_close(y, x @ layer.weight.T, rtol=1e-12, atol=1e-12)
     y.sum().backward()
     torch.testing.assert_close(layer.weight.grad, x.sum(0).expand(96, -1) * layer.mask, rtol=1e-12, atol=1e-12)
@@ -76,9 +78,17 @@ def test_a_first_layer_asks_for_no_gradient_of_data_and_none_of_a_bias_that_it_l
 def test_weight_norm_goes_piece_by_piece_too():
     layer, x = MaskedWeightNorm(TRIANGLE, context=2, norm=True).double(), torch.randn(5, 80, dtype=torch.float64)
     given = torch.randn(5, 2, dtype=torch.float64)
-    rows = F.normalize(layer.weight, dim=1)
+    rows = layer.weight / (layer.weight.square().sum(1, keepdim=True) + 1e-12).sqrt()
     expected = layer.scale(given) * (x @ rows.T) + layer.shift(given) + layer.bias
     torch.testing.assert_close(layer(x, given), expected, rtol=1e-9, atol=1e-9)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x, given).sin(), x.requires_grad_())
+
+
+def test_weights_that_learn_nothing_cost_nothing(monkeypatch):
+    layer, x = MaskedLinear(TRIANGLE).requires_grad_(False), torch.randn(5, 80, requires_grad=True)
+    monkeypatch.setattr(torch, "mm", None)
+    layer(x).sum().backward()
+    torch.testing.assert_close(x.grad[0], layer.weight.sum(0))
 
 
 def test_halves_are_multiplied_as_halves():

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 STRIPS = 4  # that a layer's inputs are cut into ..
 ALIGNED = 16  # .. at multiples of this, as processors multiply
 DENSE = 0.75  # of all entries, above which a mask is multiplied with as a whole
-WORTH = 3 * 2**20  # multiplications, from which on a product of its own saves more than it costs; of halves, four times as many
+WORTH = 3 * 2**20  # multiplications to a piece, from which on pieces save more than they cost; of halves, four times as many
 
 
 class Piece(NamedTuple):
@@ -46,9 +46,10 @@ class MaskedLinear(nn.Linear):
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x W^T + b, for x ``(B, before)`` and weights that are zero where the mask is, in their gradient as well."""
-        half = torch.is_autocast_enabled(x.device.type)
-        worth = self.pieces and len(x) * weight.numel() * DENSE >= WORTH * (4 if half else 1) * len(self.pieces)
-        if not worth or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or not self.pieces or torch.compiler.is_compiling():
+            return F.linear(x, weight, bias)
+        half, work = torch.is_autocast_enabled("cpu"), len(x) * weight.numel() * DENSE / len(self.pieces)
+        if work < WORTH * (4 if half else 1):
             return F.linear(x, weight, bias)
         if half:
             x, weight, bias = (t if t is None else t.to(torch.get_autocast_dtype("cpu")) for t in (x, weight, bias))
@@ -104,13 +105,15 @@ class _Piecewise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        (x, weight), (for_x, for_weight, for_bias, _) = ctx.saved_tensors, ctx.needs_input_grad
         if torch.is_grad_enabled():  # for those who differentiate twice
-            return gradient @ weight, gradient.t() @ x, gradient.sum(0), None
-        of_x, of_weight = torch.zeros_like(x) if ctx.needs_input_grad[0] else None, torch.zeros_like(weight)
-        for piece in ctx.pieces:
-            seen = gradient[:, piece.outputs]
-            torch.mm(seen.t(), x[:, piece.inputs], out=of_weight[piece])
-            if of_x is not None:
-                of_x[:, piece.inputs].addmm_(seen, weight[piece])
-        return of_x, of_weight, gradient.sum(0) if ctx.needs_input_grad[2] else None, None
+            of_x, of_weight = gradient @ weight if for_x else None, gradient.t() @ x if for_weight else None
+        else:
+            of_x, of_weight = torch.zeros_like(x) if for_x else None, torch.zeros_like(weight) if for_weight else None
+            for piece in ctx.pieces:
+                seen = gradient[:, piece.outputs]
+                if for_x:
+                    of_x[:, piece.inputs].addmm_(seen, weight[piece])
+                if for_weight:
+                    torch.mm(seen.t(), x[:, piece.inputs], out=of_weight[piece])
+        return of_x, of_weight, gradient.sum(0) if for_bias else None, None
