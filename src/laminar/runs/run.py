@@ -24,6 +24,7 @@ from laminar.runs.prepare import prepare
 from laminar.runs.said import closing, opening
 from laminar.runs.same import accepts, go_on
 from laminar.runs.table import lines, show
+from laminar.training.callbacks.checkpoints import Checkpoints
 from laminar.training.callbacks.nonfinite import Diverged
 from laminar.training.checkpoint import AtomicIO, in_precision, load_flow, read
 from laminar.training.ddp import leave_group
@@ -80,7 +81,9 @@ def run(
         finally:
             leave_group()
         if trainer.is_global_zero:
-            numbers |= {"train_seconds": round(trained, 1), "seconds": round(monotonic() - began, 1)}
+            earlier = sum(part.earlier for part in trainer.callbacks if isinstance(part, Checkpoints))  # of a run resumed
+            took = {"train_seconds": trained, "seconds": monotonic() - began}
+            numbers |= {name: round(earlier + seconds, 1) for name, seconds in took.items()}
             known = baselines_of(data) if config["test"] and module.unit in ("bpd", "nll") else {}
             numbers |= {f"baselines/{name}": score for name, (score, _) in known.items()}
             numbers |= {f"baselines/{name}_se": error for name, (_, error) in known.items()}

@@ -5,7 +5,7 @@ numbers are finite. Whatever is not so is refused in one sentence.
 """
 
 from collections.abc import Callable
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -93,6 +93,8 @@ def _verify_own(own: Any, path: Path, refuse: Callable[[str], None]) -> None:
     refuse_unplain(own, str(path))
     refuse_incomplete(own["config"], CONFIG, str(path))
     _verify_space(own["space"], refuse)
+    if type(own.get("seconds", 0.0)) is not float or not 0 <= own.get("seconds", 0.0) < inf:
+        refuse("how long it was trained is no time")
     if "data" in own:
         splits = [own["data"].get(name) for name in ("train", "val", "test")] if isinstance(own["data"], dict) else [None]
         if not all(isinstance(s, dict) and type(s.get("rows")) is int and type(s.get("sha256")) is str for s in splits):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from math import inf, isfinite
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
@@ -28,6 +29,7 @@ class Checkpoints(Checkpoint):
     def __init__(self, every_n_steps: int | None = None):
         self.every_n_steps = every_n_steps
         self.best = inf
+        self.earlier, self.began = 0.0, monotonic()  # seconds of training behind the checkpoint that this run goes on from
         self.requested = False  # by a callback that is about to end the run
         self.planned = True  # the validation at hand, by the trainer's interval: the last one may come before its time
 
@@ -37,6 +39,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.datamodule.changed:
             self.best = inf
+        self.began = monotonic()
         begin(trainer.loggers, trainer.global_step)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -90,7 +93,11 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         known = {"format": FORMAT, "config": module.config, "space": module.flow.space.plain()}
+        known["seconds"] = self.earlier + monotonic() - self.began
         checkpoint["laminar"] = known | ({"data": trainer.datamodule.known()} if trainer.is_global_zero else {})
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.earlier = checkpoint["laminar"].get("seconds", 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
