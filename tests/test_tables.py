@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import sys
 from functools import partial
 from math import log
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from scipy.stats import kstest
 from sklearn.mixture import GaussianMixture
 
+from laminar.commands import train
 from laminar.config.pages import compose
 from laminar.config.recipe import build
 from laminar.data.baselines import mean_and_error
@@ -43,6 +45,7 @@ from laminar.pictures.pairs import marginals, pairs
 from laminar.refused import Refused
 from laminar.runs import evaluate, sample
 from laminar.runs.against import check
+from laminar.runs.folder import read_config
 from laminar.runs.prepare import initialise
 from laminar.runs.run import run
 from laminar.runs.untuned import untold, words_for
@@ -595,6 +598,17 @@ def test_pictures_of_columns_are_drawn(tmp_path):
             draw(rows[:, :count], rows[:, :count] + 0.1, names, path, widths)
             with Image.open(path) as picture:
                 assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_what_nobody_tuned_knows_the_pages_of_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "pages" / "optimizer").mkdir(parents=True)
+    (tmp_path / "pages" / "optimizer" / "mine.yaml").write_text("_target_: torch.optim.SGD\n_partial_: true\nlr: 0.001\n")
+    np.savetxt(tmp_path / "t.csv", np.random.default_rng(0).normal(size=(100, 2)), delimiter=",", header="a,b", comments="")
+    words = ["data=table", f"data.path={tmp_path}/t.csv", f"hydra.searchpath=[file://{tmp_path}/pages]", "optimizer=mine"]
+    words += ["trainer.max_steps=1", "test=false", "logger=null", f"hydra.run.dir={tmp_path}/run"]
+    monkeypatch.setattr(sys, "argv", ["laminar-train", *words])
+    train.main()
+    assert read_config(tmp_path / "run")["optimizer"]["_target_"] == "torch.optim.SGD"
 
 
 def test_sizes_follow_from_rows_and_columns_and_every_word_counts_more(tmp_path):

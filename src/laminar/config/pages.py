@@ -43,8 +43,12 @@ def recompose(name: str, words: Sequence[str]) -> Any:
     """The same inside a command that Hydra runs, with the pages that it was given."""
     from hydra import compose as again
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
 
-    return again(name, list(words)) if GlobalHydra.instance().is_initialized() else compose(name, words)
+    if not GlobalHydra.instance().is_initialized():
+        return compose(name, words)
+    said = HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+    return again(name, [word for word in said if word.startswith("hydra.searchpath=")] + list(words))
 
 
 def page(group: str, member: str) -> list[str]:
