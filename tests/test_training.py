@@ -15,12 +15,14 @@ import torch
 from engine import callback, config, prepared, run
 from test_resume import assert_same_run
 
+from laminar.config.pages import compose
 from laminar.config.recipe import build
 from laminar.data.datamodule import FlowDataModule
 from laminar.flows import noise
 from laminar.flows.norm.batchnorm import BatchNorm
 from laminar.flows.space import rows_of
 from laminar.refused import Refused
+from laminar.runs import evaluate, sample
 from laminar.runs.outcome import WORST, score
 from laminar.runs.run import build_module
 from laminar.runs.start import resume
@@ -90,18 +92,31 @@ def test_networks_in_bfloat16_learn_with_clipped_gradients(tmp_path):
     assert found["bf16-mixed"] == pytest.approx(found["32-true"], abs=0.01) and found["bf16-mixed"] != found["32-true"]
 
 
-@pytest.mark.slow  # for a minute, in which it compiles
-def test_a_compiled_flow_learns_the_same_and_goes_on(tmp_path, capsys):
+@pytest.mark.slow  # for a minute or two, in which it compiles
+def test_a_compiled_flow_learns_scores_and_draws_the_same(tmp_path, capsys):
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("no C++ compiler")
     words, found = ("coupling=rational_quadratic", "trainer.val_check_interval=10"), {}
     for compiled in ("false", "true"):
         folder = tmp_path / compiled
         run(prepared(folder, *words, f"compile={compiled}", "trainer.max_steps=10"), folder)
-        run(prepared(folder, *words, f"compile={compiled}"), folder)
+        run(prepared(folder, *words, f"compile={compiled}"), folder)  # which goes on
         found[compiled] = json.loads((folder / "metrics.json").read_text())["test/bpd"]
     assert found["true"] == pytest.approx(found["false"], abs=1e-4)
-    assert capsys.readouterr().out.count("compile=true: batches of a new size compile first") == 2
+    drawn = []
+    for compiled in ("false", "true"):
+        asked = [f"run={folder}", f"compile={compiled}", "device=cpu"]
+        assert evaluate.start(compose("evaluate", [*asked, "num_samples=2"])) == pytest.approx(found["true"], abs=0.05)
+        sample.start(compose("sample", [*asked, "n=20", f"out={tmp_path / compiled}.npz"]))
+        drawn.append(np.load(tmp_path / f"{compiled}.npz")["images"])
+    assert (drawn[0] == drawn[1]).mean() > 0.99  # a value on the edge of two levels may fall to either
+    assert capsys.readouterr().out.count("compile=true: batches of a new size compile first") == 4
+
+
+def test_the_way_back_of_an_autoregressive_flow_is_not_compiled(tmp_path):
+    run(prepared(tmp_path, "flow=maf", "size.steps=1", "size.width=64", "trainer.max_steps=1", "test=false"), tmp_path)
+    with pytest.raises(Refused, match="each step of an autoregressive flow's way back"):
+        sample.start(compose("sample", [f"run={tmp_path}", "compile=true", "device=cpu"]))
 
 
 def test_a_machine_that_compiles_nothing_is_told_what_it_lacks(tmp_path, monkeypatch):

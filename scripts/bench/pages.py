@@ -17,6 +17,7 @@ from laminar.flows.layer.autoregressive import Autoregressive
 from laminar.flows.memory import remember
 from laminar.flows.naive import naive
 from laminar.flows.space import rows_of
+from laminar.runs.compiled import compile_flow, stepwise
 
 
 def models(setting: Setting, words: Sequence[str]) -> Iterator[Model]:
@@ -34,7 +35,7 @@ def models(setting: Setting, words: Sequence[str]) -> Iterator[Model]:
             flow.log_prob(x, context)
         remember(flow, config.memory)
         if kind == "compiled":
-            flow.transform.compile()
+            compile_flow(flow, torch.device(setting.device), back=not stepwise(flow))
         optimizer = build(config.optimizer, "optimizer")(flow.parameters())
 
         @torch.no_grad()

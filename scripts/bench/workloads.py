@@ -14,6 +14,7 @@ from bench.measure import Model
 from bench.peers import Density, Elementwise
 from laminar.flows.initialise import initialising
 from laminar.flows.space import Space
+from laminar.runs.compiled import compile_flow, stepwise
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def model(name: str, density: Density, x: Tensor, asked: Sequence[str], setting:
         if peer:
             log_prob, sample = torch.compile(log_prob), sample and torch.compile(sample)
         else:
-            module.transform.compile()
+            compile_flow(module, torch.device(setting.device), back=not stepwise(module))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True)
 
     def train() -> None:

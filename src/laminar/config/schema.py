@@ -42,6 +42,7 @@ SCHEMA: Mapping[str, Mapping[str, Any]] = {
         "accuracy_samples": int,
         "against": Named | None,
         "batch_size": int | None,
+        "compile": bool,
         **WHERE,
     },
     "sample": {
@@ -60,6 +61,7 @@ SCHEMA: Mapping[str, Mapping[str, Any]] = {
         "split": SPLIT,
         "out": Named | None,
         "overwrite": bool,
+        "compile": bool,
         **WHERE,
     },
 }

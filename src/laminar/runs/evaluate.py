@@ -18,6 +18,7 @@ from laminar.flows.solver.finer import solved
 from laminar.flows.units import UNITS
 from laminar.refused import Refused
 from laminar.runs.against import check
+from laminar.runs.compiled import compile_flow
 from laminar.runs.folder import write_json
 from laminar.runs.links import below
 from laminar.runs.open import open_data, open_run, split_of
@@ -47,6 +48,8 @@ def start(config: DictConfig) -> float:
     samples, repeats = draws(flow, config.num_samples, config.repeats)
     split = split_of(data, config.split)
     changed = compare(config.run, known, flow.space, data, config.split)
+    if config.compile:
+        compile_flow(flow, flow.device)
     size = config.batch_size or data.source.eval_batch_size or data.source.batch_size
     keys = noise.mix(trained["seed"], STAGES[config.split], 0, range(len(split)))
     began = monotonic()

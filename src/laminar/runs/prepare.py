@@ -18,7 +18,7 @@ from laminar.flows.flow import Flow
 from laminar.flows.initialise import SetByData, initialising
 from laminar.flows.memory import remember
 from laminar.flows.space import Context
-from laminar.refused import Refused
+from laminar.runs.compiled import compile_flow
 from laminar.training.checkpoint import load_flow, read
 from laminar.training.module import INIT, FlowModule
 from laminar.training.resumable import refuse_other_state
@@ -45,20 +45,6 @@ def prepare(
     if config["compile"]:
         compile_flow(module.flow, trainer.strategy.root_device)
     return checkpoint
-
-
-def compile_flow(flow: Flow, device: torch.device) -> None:
-    """Has the flow compile itself as it meets batches. Refused where nothing can be compiled."""
-    try:
-        torch.compile(torch.sin)(torch.ones(2, device=device))
-    except Exception as error:
-        needed, (said, *_) = "a C++ compiler" if device.type == "cpu" else "triton", str(error).splitlines() or [""]
-        raise Refused(
-            f"compile=true needs a compiler, and torch has none that works ({said}): install {needed}, or take compile=false"
-        ) from error
-    flow.transform.compile()
-    if rank_zero_only.rank == 0:
-        print("compile=true: batches of a new size compile first, half a minute or some minutes each", flush=True)
 
 
 def recalling(flow: Flow, how: str) -> None:

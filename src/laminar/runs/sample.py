@@ -17,6 +17,7 @@ from laminar.pictures.figure import about, subject
 from laminar.pictures.samples import plane
 from laminar.pictures.sheet import grid, pixels, save, sheet
 from laminar.refused import Refused
+from laminar.runs.compiled import compile_flow
 from laminar.runs.links import below
 from laminar.runs.open import open_data, open_run, split_of
 from laminar.runs.page import write_page
@@ -39,6 +40,8 @@ def start(config: DictConfig) -> None:
     flow, trained, folder, known = open_run(config.run, config.device, config.allow)
     if config.inverse is not None:
         flow.decode_by(config.inverse, config.tolerance)
+    if config.compile:
+        compile_flow(flow, flow.device, back=True)
     data, given = open_data(trained, config.data, config.allow), None
     out = place(config, flow, folder, data.source.columns is not None)
     if config.mode == "sample":
