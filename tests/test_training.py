@@ -27,9 +27,10 @@ from laminar.runs.outcome import WORST, score
 from laminar.runs.run import build_module
 from laminar.runs.start import resume
 from laminar.training import scheduler
-from laminar.training.callbacks import progress
+from laminar.training.callbacks import progress, throughput
 from laminar.training.callbacks.ema import EMA
 from laminar.training.callbacks.progress import Progress
+from laminar.training.callbacks.throughput import Throughput
 from laminar.training.checkpoint import load, read
 from laminar.training.metric import MeanScore
 from laminar.training.module import FlowModule
@@ -127,6 +128,19 @@ def test_a_machine_that_compiles_nothing_is_told_what_it_lacks(tmp_path, monkeyp
     with pytest.raises(Refused, match=r"^compile=true needs a compiler.*\(InvalidCxxCompiler: .* found\): install a C\+\+"):
         run(prepared(tmp_path, "compile=true"), tmp_path)
     assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("compiled", "rate"), [(False, 220 / 32), (True, 100 / 1)])
+def test_what_is_scored_a_second_leaves_out_what_compiled(compiled, rate, monkeypatch):
+    now, watch = SimpleNamespace(time=0.0), Throughput()
+    monkeypatch.setattr(throughput, "now", lambda device: now.time)
+    trainer, module = SimpleNamespace(world_size=1), SimpleNamespace(config={"compile": compiled}, device=None)
+    watch.on_test_epoch_start(trainer, module)
+    for rows, seconds in ((100, 30.0), (100, 1.0), (20, 1.0)):
+        watch.on_test_batch_start(trainer, module, None)
+        now.time += seconds
+        watch.on_test_batch_end(trainer, module, None, [torch.zeros(rows)], 0)
+    assert watch.scored / watch.scoring == rate
 
 
 def test_what_is_left_is_reckoned_from_steps_that_take_as_long_as_they_will(monkeypatch):

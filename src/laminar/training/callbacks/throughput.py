@@ -59,7 +59,7 @@ class Throughput(Callback):
             module.log("examples_per_second", self.rate, rank_zero_only=True)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.scored, self.scoring = 0, 0.0
+        self.scored, self.scoring, self.compiled = 0, 0.0, set()
 
     def on_test_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, *args: Any) -> None:
         self.asked = now(module.device)
@@ -67,6 +67,9 @@ class Throughput(Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if (module.config or {}).get("compile") and len(batch[0]) not in self.compiled:  # just now
+            self.compiled.add(len(batch[0]))
+            return
         self.scored += len(batch[0]) * trainer.world_size
         self.scoring += now(module.device) - self.asked
 
