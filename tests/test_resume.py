@@ -135,16 +135,15 @@ def test_a_longer_budget_goes_on_where_the_shorter_ended(uninterrupted, tmp_path
     run(prepared(tmp_path, *EVERYTHING, *MODES[mode], f"trainer.max_steps={step}"), tmp_path)
     resume(tmp_path, ["trainer.max_steps=20"])
     assert_same_run(uninterrupted(mode), tmp_path)
-    shorter, longer = (json.loads((tmp_path / f"{name}.json").read_text()) for name in (f"metrics-{step}", "metrics"))
-    assert shorter["steps"] == step
-    assert longer["train_seconds"] > shorter["train_seconds"] > 0 and longer["seconds"] > longer["train_seconds"]
+    assert json.loads((tmp_path / f"metrics-{step}.json").read_text())["steps"] == step
 
 
 def test_a_run_in_two_sittings_says_how_long_both_took(tmp_path):
     run(prepared(tmp_path, "trainer.max_steps=8", "test=false"), tmp_path)
     last = tmp_path / "checkpoints" / "last.ckpt"
     content = read(last)
-    assert 0 < content["laminar"]["seconds"] < 60
+    trained = json.loads((tmp_path / "metrics.json").read_text())["train_seconds"]
+    assert 0 < content["laminar"]["seconds"] < trained + 0.1  # which is rounded, and knows what came after the last save
     content["laminar"]["seconds"] = 3600.0
     torch.save(content, last)
     resume(tmp_path, ["trainer.max_steps=20"])

@@ -64,6 +64,9 @@ def run(
     ready = monotonic()
     checkpoint = prepare(trainer, module, data, config, folder) if config["train"] else None
     prepared = monotonic() - ready
+    clocks = [part for part in trainer.callbacks if isinstance(part, Checkpoints)]
+    for clock in clocks:
+        clock.prepared = prepared
     if rank_zero_only.rank == 0:  # nothing speaks against it
         begin(folder, config, environment(config["seed"], list(overrides), data.split_record()))
     with open_loggers(config, folder, allow) as loggers:
@@ -81,7 +84,7 @@ def run(
         finally:
             leave_group()
         if trainer.is_global_zero:
-            earlier = sum(part.earlier for part in trainer.callbacks if isinstance(part, Checkpoints))  # of a run resumed
+            earlier = sum(clock.earlier for clock in clocks)  # in a run's sittings before this one
             took = {"train_seconds": trained, "seconds": monotonic() - began}
             numbers |= {name: round(earlier + seconds, 1) for name, seconds in took.items()}
             known = baselines_of(data) if config["test"] and module.unit in ("bpd", "nll") else {}

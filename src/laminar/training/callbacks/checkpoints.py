@@ -29,7 +29,8 @@ class Checkpoints(Checkpoint):
     def __init__(self, every_n_steps: int | None = None):
         self.every_n_steps = every_n_steps
         self.best = inf
-        self.earlier, self.began = 0.0, monotonic()  # seconds of training behind the checkpoint that this run goes on from
+        self.earlier = 0.0  # seconds of training behind the checkpoint that this run goes on from
+        self.prepared, self.began = 0.0, monotonic()  # those before this run's first step; when that was
         self.requested = False  # by a callback that is about to end the run
         self.planned = True  # the validation at hand, by the trainer's interval: the last one may come before its time
 
@@ -93,7 +94,7 @@ class Checkpoints(Checkpoint):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         known = {"format": FORMAT, "config": module.config, "space": module.flow.space.plain()}
-        known["seconds"] = self.earlier + monotonic() - self.began
+        known["seconds"] = self.earlier + self.prepared + monotonic() - self.began
         checkpoint["laminar"] = known | ({"data": trainer.datamodule.known()} if trainer.is_global_zero else {})
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
