@@ -40,10 +40,10 @@ def start(config: DictConfig) -> None:
     flow, trained, folder, known = open_run(config.run, config.device, config.allow)
     if config.inverse is not None:
         flow.decode_by(config.inverse, config.tolerance)
-    if config.compile:
-        compile_flow(flow, flow.device, back=True)
     data, given = open_data(trained, config.data, config.allow), None
     out = place(config, flow, folder, data.source.columns is not None)
+    if config.compile:
+        compile_flow(flow, flow.device, back=True)
     if config.mode == "sample":
         if config.given is None:
             context = chosen_context(flow, config.n, config.label)
