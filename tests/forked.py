@@ -1,5 +1,6 @@
 """Processes that begin with all that this one has imported: whole commands, and runs to be killed, for a second each."""
 
+import gc
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ def fork(task: Callable[[], object], said: Path | None = None) -> int:
     child = os.fork()
     if child:
         return child
+    gc.freeze()  # what was imported is not for this process to collect
     status = 1
     try:
         if said is not None:
