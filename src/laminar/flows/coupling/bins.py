@@ -105,8 +105,8 @@ def place(bin: Tensor) -> Place:
 
 
 def pick(planes: Tensor | Sequence[Tensor], at: Place, above: int = 0) -> Tensor:
-    """Of a stack, each element's own plane, or one above, ``(B, *event)``."""
-    if apart(len(planes) - 1):
+    """Of a stack, or of planes one by one, each element's own plane, or one above, ``(B, *event)``."""
+    if not isinstance(planes, Tensor):
         own, *further = planes[above:]
         for bin, plane in enumerate(further, 1):
             own = torch.where(at.bin >= bin, plane, own)
